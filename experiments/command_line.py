@@ -1,0 +1,116 @@
+"""Flags from typed configs, and errors as one sentence with an exit code."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+# One Eigen thread: these programs are made of kernels of microseconds, which a thread pool only
+# delays. Must be set before JAX starts; what the user sets wins.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+from absl import app, flags, logging
+
+from gembml.options import OptionError, allowed, check
+from gembml.training import DivergedError, InputError, InterruptedRunError
+
+Config = TypeVar("Config")
+_PREFIX = "config."
+
+
+def define_config_flags(config_class: type) -> None:
+    """A flag ``--config.NAME`` for each field of a dataclass; unset, the preset's value holds."""
+    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    for field in dataclasses.fields(config_class):
+        text = f"{field.metadata['description']} ({allowed(field)}; default {field.default})"
+        if field.type is bool:
+            flags.DEFINE_boolean(_PREFIX + field.name, None, text)
+        else:
+            define[field.type](_PREFIX + field.name, None, text)
+
+
+def override(config: Config) -> Config:
+    """``config`` with the fields that ``--config.NAME`` flags name replaced.
+
+    Raises:
+      OptionError: if the result is out of range.
+
+    """
+    given = {
+        field.name: flags.FLAGS[_PREFIX + field.name].value
+        for field in dataclasses.fields(config)  # type: ignore[arg-type]
+        if flags.FLAGS[_PREFIX + field.name].value is not None
+    }
+    config = dataclasses.replace(config, **given)  # type: ignore[type-var]
+    check(config)
+    return config
+
+
+def choose(flag: str, table: Mapping[str, Any], name: str) -> Any:
+    """``table[name]``, or an error that lists the names."""
+    if name not in table:
+        raise InputError(f"--{flag} must be one of {', '.join(table)}, not {name!r}.")
+    return table[name]
+
+
+def in_range(flag: str, value: int, least: int) -> int:
+    """``value``, or an error that says what is allowed."""
+    if value < least:
+        raise InputError(f"--{flag} must be at least {least}, not {value}.")
+    return value
+
+
+def _fail(message: object, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname.startswith(_PREFIX):
+            names = ", ".join(
+                sorted(n.removeprefix(_PREFIX) for n in flags.FLAGS if n.startswith(_PREFIX))
+            )
+            sys.exit(_fail(f"--{error.flagname} is not an option: config. takes {names}.", 2))
+        sys.exit(_fail(f"{str(error).rstrip('.')}; --help lists the flags.", 2))
+    except flags.Error as error:
+        sys.exit(_fail(str(error), 2))
+    return rest
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Run a program: parse flags, and turn the expected errors into exit codes.
+
+    2: the input is wrong. 1: training diverged. 130: Ctrl-C, after saving.
+    """
+
+    def guarded(argv: list[str]) -> int:
+        logging.set_verbosity(logging.ERROR)  # orbax reports every file otherwise
+        try:
+            main(argv)
+        except (InputError, OptionError) as error:
+            return _fail(error, 2)
+        except DivergedError as error:
+            return _fail(error, 1)
+        except InterruptedRunError as error:
+            print(error, flush=True)
+            return 130
+        return 0
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def no_arguments(argv: list[str]) -> None:
+    """Refuse positional arguments, most often a flag without its dashes."""
+    if argv[1:]:
+        raise InputError(f"{argv[1]!r} is not a flag; flags are written --name=value.")
+
+
+def given(flag: str, value: str | None) -> str:
+    """``value``, or an error if the flag was left out."""
+    if not value:
+        raise InputError(f"--{flag}=DIR is needed: the directory to write to.")
+    return value

@@ -1,0 +1,80 @@
+"""Hyperparameters of the sinusoid experiments, as data.
+
+``tuned`` was chosen on validation tasks (BUILD_NOTES.md says how); ``paper`` is Table 1 of the
+paper's appendix C.4.1 as printed.
+"""
+
+import dataclasses
+
+from gembml import LearnerConfig
+from gembml.options import option
+
+
+@dataclasses.dataclass(frozen=True)
+class SinusoidConfig(LearnerConfig):
+    """A learner's options and those of the sinusoid experiment."""
+
+    shots: int = option(10, "support points of a task, K", least=1, most=10_000)
+    queries: int = option(10, "query points of a task in meta-training", least=1, most=10_000)
+    meta_batch: int = option(5, "tasks per meta-step", least=1, most=100_000)
+    hidden_units: int = option(40, "units of each hidden layer", least=1, most=10_000)
+    hidden_layers: int = option(2, "hidden layers", least=0, most=100)
+    likelihood: str = option(
+        "gaussian",
+        "log P(D|theta): gaussian, summed over the data, or mse, minus the mean squared error",
+        choices=("gaussian", "mse"),
+    )
+    noise_std: float = option(0.3, "observation noise of the gaussian likelihood", above=0.0)
+    test_steps: int = option(20, "adaptation steps at test", least=1, most=10_000)
+    test_samples: int = option(20, "weight samples of a predictive", least=1, most=10_000)
+    test_tasks: int = option(600, "test tasks", least=2, most=1_000_000)
+    validation_tasks: int = option(200, "validation tasks", least=2, most=1_000_000)
+    steps_per_dispatch: int = option(500, "meta-steps per compiled call", least=1, most=100_000)
+    evaluate_every: int = option(2000, "meta-steps between validations", least=1)
+    checkpoint_every: int = option(2000, "meta-steps between checkpoints", least=1)
+
+
+_POINT = {
+    "inner_optimizer": "sgd",
+    "likelihood": "mse",
+    "meta_natural": False,
+    "inner_learning_rate": 0.01,
+    "inner_steps": 5,
+}
+
+# Preset -> algorithm -> setting ("*": any other) -> the fields that differ from SinusoidConfig.
+PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
+    "tuned": {
+        "gem_bml_plus": {"*": {"meta_learning_rate": 3e-3}},
+        "gem_bml": {"*": {"meta_learning_rate": 3e-3}},
+        "maml": {"*": _POINT},
+        "fomaml": {"*": _POINT},
+        "reptile": {
+            "*": _POINT
+            | {"meta_optimizer": "sgd", "meta_learning_rate": 1.0, "meta_schedule": "linear"}
+        },
+    },
+    "paper": {
+        name: {
+            "*": {
+                "inner_optimizer": "sgd",
+                "inner_learning_rate": 1e-3,
+                "inner_steps": 1,
+                "num_samples": 1,
+                "antithetic": False,
+                "likelihood": "mse",
+                "meta_optimizer": "adam",
+                "meta_natural": False,
+                "meta_learning_rate": 1e-3,
+                "meta_schedule": "constant",
+            }
+        }
+        for name in ("gem_bml", "gem_bml_plus", "maml", "fomaml", "reptile")
+    },
+}
+
+
+def preset(name: str, algorithm: str, setting: str) -> SinusoidConfig:
+    """The config of a preset; the names must exist."""
+    by_setting = PRESETS[name][algorithm]
+    return SinusoidConfig(**by_setting.get(setting, by_setting["*"]))  # type: ignore[arg-type]

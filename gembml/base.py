@@ -1,0 +1,107 @@
+"""The types that the parts of the library exchange. Nothing here computes.
+
+Symbols, as in Zou & Lu, *Gradient-EM Bayesian Meta-learning* (NeurIPS 2020):
+
+=================  ===========================  =============================================
+paper              here                         meaning
+=================  ===========================  =============================================
+theta_tau          ``params``                   weights of one task's network (a pytree)
+Theta              ``prior``                    the meta-parameters: a distribution of weights
+lambda_tau         ``posterior``                one task's approximate posterior
+D^tr, D^val        support, query               a task's two data sets
+log P(D | theta)   ``log_likelihood``           summed over the data, a scalar
+VI(Theta, D)       :class:`Inference`           the inner loop
+=================  ===========================  =============================================
+
+Everything is written for one task; :mod:`gembml.learner` holds the only ``vmap`` over tasks.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import optax
+
+Key = jax.Array
+Params = Any  # a pytree of arrays: the weights of one network
+Task = Any  # a pytree that describes one task
+Data = Any  # a pytree of one task's data
+Distribution = Any  # a pytree of a distribution's parameters, e.g. `Gaussian` or `Delta`
+
+Collect = Callable[[Key, Params], Data]
+"""Gives a task's data to the inner loop, once per inner step.
+
+Supervised data ignore both arguments; mini-batches use the key; rollouts use the key and the
+weights, which are the current policy.
+"""
+
+
+class Problem(NamedTuple):
+    """What is learned: a network, its likelihood, and how a task yields data."""
+
+    init: Callable[[Key], Params]
+    log_likelihood: Callable[[Params, Data], jax.Array]
+    support: Callable[[Key, Task, Params], Data]
+    query: Callable[[Key, Task, Params], Data]
+
+
+class Family(NamedTuple):
+    """A family of distributions over weights, used for the prior and for the posterior."""
+
+    name: str
+    from_params: Callable[[Params], Distribution]
+    """The prior around freshly initialised weights."""
+    mean: Callable[[Distribution], Params]
+    """The weights to act with when one set is wanted."""
+    sample: Callable[[Key, Distribution, int], Params]
+    """``n`` sets of weights; leaves are ``[n, ...]``."""
+    gem_gradient: Callable[[Distribution, Distribution], Distribution]
+    """``(prior, posterior)`` -> gradient of E_posterior log P(theta | prior) in the prior."""
+
+
+class InferenceState(NamedTuple):
+    """The carry of the inner loop."""
+
+    posterior: Distribution
+    optimizer_state: optax.OptState
+
+
+class Inference(NamedTuple):
+    """One way to get a posterior, as a step that the inner loop repeats."""
+
+    init: Callable[[Distribution], InferenceState]
+    step: Callable[[Key, InferenceState, Distribution, Collect], InferenceState]
+
+
+class MetaGradient(Protocol):
+    """One estimator of the meta-gradient, for one task (paper: subroutine Meta-Gradient)."""
+
+    def __call__(self, key: Key, prior: Distribution, task: Task) -> Distribution:
+        """The gradient of the meta-objective in the prior: a direction of *ascent*."""
+        ...
+
+
+class LearnerState(NamedTuple):
+    """The carry of meta-training."""
+
+    prior: Distribution
+    optimizer_state: optax.OptState
+
+
+class Metrics(NamedTuple):
+    """What one meta-step says about itself."""
+
+    meta_gradient_norm: jax.Array
+    """Euclidean norm of the meta-gradient, averaged over tasks first; non-finite where it is."""
+
+
+class MetaLearner(NamedTuple):
+    """Algorithm 1 of the paper, as three pure functions."""
+
+    init: Callable[[Key], LearnerState]
+    update: Callable[[LearnerState, Key, Task], tuple[LearnerState, Metrics]]
+    """``(state, key, tasks)`` with a leading axis ``[tasks, ...]`` on every leaf of ``tasks``."""
+    adapt: Callable[[Distribution, Key, Collect, int], Distribution]
+    """``(prior, key, collect, steps)`` -> the posteriors after 0, 1, ... steps, ``[steps + 1]``."""
+    sample: Callable[[Key, Distribution, int], Params]
+    """Weights drawn from a prior or a posterior, ``[n, ...]``."""

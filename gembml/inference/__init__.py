@@ -1,0 +1,7 @@
+"""Ways to get a task's posterior from a prior and data: the paper's subroutine VI."""
+
+from gembml.inference.loop import infer, trajectory
+from gembml.inference.point import point
+from gembml.inference.variational import elbo, variational
+
+__all__ = ["elbo", "infer", "point", "trajectory", "variational"]

@@ -1,0 +1,82 @@
+"""Algorithm 1 of the paper: meta-training by batches of tasks, meta-test by inference."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gembml.base import (
+    Collect,
+    Distribution,
+    Family,
+    Inference,
+    Key,
+    LearnerState,
+    MetaGradient,
+    MetaLearner,
+    Metrics,
+    Problem,
+    Task,
+)
+from gembml.inference.loop import trajectory
+
+
+def meta_learner(
+    problem: Problem,
+    family: Family,
+    inference: Inference,
+    meta_gradient: MetaGradient,
+    optimizer: optax.GradientTransformation,
+) -> MetaLearner:
+    """Put the parts together.
+
+    ``update`` averages the tasks' meta-gradients and steps *up* along them (the paper prints a
+    minus sign, yet L is maximised): ``optimizer`` receives the negative average, as optax
+    minimises. The average instead of the paper's sum keeps the learning rate independent of the
+    meta-batch.
+    """
+
+    def init(key: Key) -> LearnerState:
+        prior = family.from_params(problem.init(key))
+        return LearnerState(prior, optimizer.init(prior))
+
+    def update(state: LearnerState, key: Key, tasks: Task) -> tuple[LearnerState, Metrics]:
+        num_tasks = jax.tree.leaves(tasks)[0].shape[0]
+        keys = jax.random.split(key, num_tasks)
+        gradients = jax.vmap(meta_gradient, in_axes=(0, None, 0))(keys, state.prior, tasks)
+        gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
+        descent = jax.tree.map(jnp.negative, gradient)
+        updates, optimizer_state = optimizer.update(descent, state.optimizer_state, state.prior)
+        prior = optax.apply_updates(state.prior, updates)
+        return LearnerState(prior, optimizer_state), Metrics(optax.global_norm(gradient))
+
+    def adapt(prior: Distribution, key: Key, collect: Collect, num_steps: int) -> Distribution:
+        return trajectory(inference, key, prior, collect, num_steps)
+
+    return MetaLearner(init, update, adapt, family.sample)
+
+
+def meta_steps(
+    learner: MetaLearner,
+    sample_tasks: Callable[[Key], Task],
+    key: Key,
+    length: int,
+) -> Callable[[LearnerState, jax.Array], tuple[LearnerState, Metrics]]:
+    """``length`` meta-steps as one function ``(state, first_step) -> (state, metrics [length])``.
+
+    Step t draws everything from ``fold_in(key, t)``, so that a run does not depend on how it is cut
+    into calls. All tasks of the call are drawn at once before the scan: one large draw costs half
+    as much as many small ones. ``sample_tasks`` should therefore return light tasks, such as
+    parameters or indices, and leave the bulk to ``Problem.support`` and ``Problem.query``.
+    """
+
+    def run(state: LearnerState, first_step: jax.Array) -> tuple[LearnerState, Metrics]:
+        steps = first_step + jnp.arange(length)
+        keys = jax.vmap(lambda step: jax.random.split(jax.random.fold_in(key, step)))(steps)
+        tasks = jax.vmap(sample_tasks)(keys[:, 0])
+        return jax.lax.scan(
+            lambda state, xs: learner.update(state, *xs), state, (keys[:, 1], tasks)
+        )
+
+    return run

@@ -1,0 +1,30 @@
+"""The gradient through the inner loop (equation (3) of the paper): MAML and first-order MAML."""
+
+import jax
+
+from gembml.base import Distribution, Family, Inference, Key, MetaGradient, Problem, Task
+from gembml.inference.loop import infer
+
+
+def backprop(
+    problem: Problem, family: Family, inference: Inference, num_steps: int
+) -> MetaGradient:
+    """grad_Theta log P(D^val | lambda_tr(Theta)), differentiated through every inner step.
+
+    With a delta posterior lambda_tr(Theta) is a point and this is MAML (Section 4 of the paper).
+    Whether the inner gradients are constants (first-order MAML) is the inference's choice.
+    """
+
+    def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
+        support_key, query_key = jax.random.split(key)
+
+        def objective(prior: Distribution) -> jax.Array:
+            posterior = infer(
+                inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
+            )
+            params = family.mean(posterior)
+            return problem.log_likelihood(params, problem.query(query_key, task, params))
+
+        return jax.grad(objective)(prior)
+
+    return meta_gradient

@@ -1,0 +1,50 @@
+"""The Gradient-EM estimator (Section 3.2, subroutines Meta-Gradient: GEM-BML and GEM-BML+)."""
+
+import jax
+import jax.numpy as jnp
+
+from gembml.base import Distribution, Family, Inference, Key, MetaGradient, Problem, Task
+from gembml.inference.loop import infer
+
+
+def gem(
+    problem: Problem, family: Family, inference: Inference, num_steps: int, *, objective: str
+) -> MetaGradient:
+    """Meta-gradients from the values of two posteriors, by sequential Bayes:
+
+        lambda_tr  = VI(Theta, D^tr)
+        lambda_all = VI(lambda_tr, D^val)
+
+    * ``"L1"`` (GEM-BML): g(lambda_all), the gradient of log P(D^tr u D^val | Theta);
+    * ``"L2"`` (GEM-BML+): g(lambda_all) - g(lambda_tr), the gradient of log P(D^val | D^tr, Theta)
+      by Property 1 (appendix A.4),
+
+    with g = ``family.gem_gradient(prior, .)``. Nothing is differentiated through the inner loop.
+
+    Raises:
+      ValueError: for another objective.
+
+    """
+    if objective not in ("L1", "L2"):
+        raise ValueError(f"objective must be 'L1' or 'L2', not {objective!r}.")
+
+    def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
+        support_key, query_key = jax.random.split(key)
+        posterior_support = infer(
+            inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
+        )
+        posterior_all = infer(
+            inference,
+            query_key,
+            posterior_support,
+            lambda k, p: problem.query(k, task, p),
+            num_steps,
+        )
+        gradient = family.gem_gradient(prior, posterior_all)
+        if objective == "L2":
+            gradient = jax.tree.map(
+                jnp.subtract, gradient, family.gem_gradient(prior, posterior_support)
+            )
+        return gradient
+
+    return meta_gradient

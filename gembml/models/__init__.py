@@ -1,0 +1,5 @@
+"""Flax networks."""
+
+from gembml.models.mlp import MLP
+
+__all__ = ["MLP"]

@@ -1,0 +1,61 @@
+"""Typed options with their allowed values, and the error that names both."""
+
+import dataclasses
+import math
+from typing import Any
+
+
+class OptionError(ValueError):
+    """A choice that cannot be carried out; the message is one sentence that says what is allowed"""
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field with a description and a range: [least, most], (above, most] or choices."""
+    metadata = {
+        "description": description,
+        "least": least,
+        "above": above,
+        "most": most,
+        "choices": choices,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def allowed(field: dataclasses.Field) -> str:
+    """What values a field takes, in words."""
+    m = field.metadata
+    if m.get("choices"):
+        return "one of " + ", ".join(m["choices"])
+    bounds = []
+    if m.get("least") is not None:
+        bounds.append(f"at least {m['least']}")
+    if m.get("above") is not None:
+        bounds.append(f"above {m['above']}")
+    if m.get("most") is not None:
+        bounds.append(f"at most {m['most']}")
+    return " and ".join(bounds) or f"any {getattr(field.type, '__name__', field.type)}"
+
+
+def check(config: Any) -> None:
+    """Raise :class:`OptionError` if a field of the dataclass lies outside its allowed values."""
+    for field in dataclasses.fields(config):
+        value, m = getattr(config, field.name), field.metadata
+        if m.get("choices"):
+            ok = value in m["choices"]
+        else:
+            ok = (
+                (m.get("least") is None or value >= m["least"])
+                and (m.get("above") is None or value > m["above"])
+                and (m.get("most") is None or value <= m["most"])
+                and not (isinstance(value, float) and math.isnan(value))
+            )
+        if not ok:
+            raise OptionError(f"config.{field.name} must be {allowed(field)}, not {value}.")

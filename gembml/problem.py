@@ -1,0 +1,89 @@
+"""Problems made of a flax network: supervised data, and weights as one vector."""
+
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import distrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from gembml.base import Data, Params, Problem
+
+
+class Points(NamedTuple):
+    """Inputs and targets of a regression, ``x [K, features]`` and ``y [K, outputs]``."""
+
+    x: jax.Array
+    y: jax.Array
+
+
+class SupervisedTask(NamedTuple):
+    """One task's two data sets."""
+
+    support: Data
+    query: Data
+
+
+def gaussian_log_likelihood(noise_std: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """``(prediction, y)`` -> sum over the data of log N(y | prediction, noise_std^2)."""
+    return lambda prediction, y: jnp.sum(distrax.Normal(prediction, noise_std).log_prob(y))
+
+
+def negative_mean_squared_error(prediction: jax.Array, y: jax.Array) -> jax.Array:
+    """The likelihood of the paper's appendix C.4.1: -log P(D | theta) is the mean squared error.
+
+    It is the Gaussian one with noise variance K / 2 for K data, up to a constant.
+    """
+    return -jnp.mean((prediction - y) ** 2)
+
+
+def supervised(
+    network: nn.Module,
+    example: jax.Array,
+    log_likelihood: Callable[[jax.Array, jax.Array], jax.Array],
+) -> Problem:
+    """The problem of fitting ``network`` to tasks that are :class:`SupervisedTask` of points.
+
+    Args:
+      network: a flax module from ``x [K, ...]`` to predictions ``[K, ...]``.
+      example: an input that fixes the shapes, ``[K, ...]``.
+      log_likelihood: ``(predictions, targets)`` -> a scalar.
+
+    """
+    return Problem(
+        init=lambda key: network.init(key, example),
+        log_likelihood=lambda params, data: log_likelihood(
+            outputs(network, params, data.x), data.y
+        ),
+        support=lambda key, task, params: task.support,
+        query=lambda key, task, params: task.query,
+    )
+
+
+def outputs(network: nn.Module, params: Params, x: jax.Array) -> jax.Array:
+    """The network's outputs for inputs ``x [K, ...]``."""
+    return cast(jax.Array, network.apply(params, x))
+
+
+def unraveler(problem: Problem) -> Callable[[jax.Array], Params]:
+    """Turns one weight vector back into ``problem``'s pytree."""
+    shapes = jax.eval_shape(problem.init, jax.random.key(0))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return ravel_pytree(zeros)[1]
+
+
+def ravel(problem: Problem) -> Problem:
+    """The same problem with all weights in one vector.
+
+    For small networks on a CPU the inner loop's elementwise work (noise, KL, optimizer) is then one
+    kernel instead of one per layer. Networks with large layers have nothing to gain.
+    """
+    unravel = unraveler(problem)
+    return Problem(
+        init=lambda key: ravel_pytree(problem.init(key))[0],
+        log_likelihood=lambda vector, data: problem.log_likelihood(unravel(vector), data),
+        support=lambda key, task, vector: problem.support(key, task, unravel(vector)),
+        query=lambda key, task, vector: problem.query(key, task, unravel(vector)),
+    )

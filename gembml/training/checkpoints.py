@@ -1,0 +1,90 @@
+"""Checkpoints by orbax, verified on reading."""
+
+import hashlib
+import json
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+# One directory per step, `<step>/state` and `<step>/about.json`; orbax writes elsewhere and renames
+# when done, and about.json, written last, makes the checkpoint count.
+_ABOUT = "about.json"
+
+
+class Restored(NamedTuple):
+    """A checkpoint that was read and verified."""
+
+    step: int
+    state: Any
+    seconds: float
+    """Training time up to here, over all the run's processes."""
+
+
+def _digest(state: Any) -> str:
+    """A checksum of all numbers of a pytree."""
+    sha = hashlib.sha256()
+    for leaf in jax.tree.leaves(state):
+        array = np.asarray(leaf)
+        sha.update(f"{array.dtype}{array.shape}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+class Checkpoints:
+    """The newest ``keep`` checkpoints of a run, in one directory."""
+
+    def __init__(self, directory: pathlib.Path, keep: int = 3) -> None:
+        self._directory = directory.absolute()
+        self._keep = keep
+        self._directory.mkdir(parents=True, exist_ok=True)
+
+    def steps(self) -> list[int]:
+        """The steps that have a complete checkpoint, ascending."""
+        return sorted(
+            int(path.parent.name)
+            for path in self._directory.glob(f"*/{_ABOUT}")
+            if path.parent.name.isdigit()
+        )
+
+    def save(self, step: int, state: Any, seconds: float) -> None:
+        """Write a checkpoint, then drop the oldest beyond ``keep``."""
+        target = self._directory / str(step)
+        if target.exists():  # left incomplete by a killed process, or found corrupt
+            shutil.rmtree(target)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(target / "state", state)
+        about = {"step": step, "seconds": seconds, "sha256": _digest(state)}
+        partial = target / (_ABOUT + ".partial")
+        partial.write_text(json.dumps(about))
+        partial.rename(target / _ABOUT)
+        for old in self.steps()[: -self._keep]:
+            shutil.rmtree(self._directory / str(old))
+
+    def restore(self, template: Any) -> tuple[Restored | None, list[str]]:
+        """The newest checkpoint that reads back right, and a sentence for each that does not."""
+        complaints = [
+            f"The checkpoint of step {path.name} is incomplete: ignored."
+            for path in self._directory.iterdir()
+            if path.name.isdigit() and not (path / _ABOUT).exists()
+        ]
+        for step in reversed(self.steps()):
+            directory = self._directory / str(step)
+            try:
+                about = json.loads((directory / _ABOUT).read_text())
+                with ocp.StandardCheckpointer() as checkpointer:
+                    state = checkpointer.restore(directory / "state", template)
+                if _digest(state) != about["sha256"]:
+                    raise ValueError("its checksum does not match")
+                return Restored(step, state, float(about["seconds"])), complaints
+            # A damaged file can surface as any error of any layer below.
+            except Exception as error:
+                reason = str(error).split("\n", maxsplit=1)[0][:200]
+                complaints.append(
+                    f"The checkpoint of step {step} is damaged ({type(error).__name__}: {reason}): "
+                    "going on from the one before."
+                )
+        return None, complaints

@@ -1,0 +1,13 @@
+"""Why a run ends early. Each message is one sentence or two for the person at the terminal."""
+
+
+class InputError(Exception):
+    """The user asked for something that cannot be done; exit code 2, nothing was changed."""
+
+
+class DivergedError(Exception):
+    """The loss or the prior stopped being finite; exit code 1, checkpoints are kept."""
+
+
+class InterruptedRunError(Exception):
+    """Ctrl-C: the state was saved; exit code 130."""

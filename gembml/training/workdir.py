@@ -1,0 +1,71 @@
+"""A run's directory: what it holds, and that it belongs to this run."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from gembml.training.errors import InputError
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Write a JSON file that is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.rename(path)
+
+
+def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def open_workdir(path: str, run: dict[str, Any]) -> pathlib.Path:
+    """Make the directory, or check that it holds the same run.
+
+    Args:
+      path: the directory.
+      run: everything that defines the run, JSON-serialisable; kept in ``run.json``.
+
+    Raises:
+      InputError: if it cannot be written, or holds a run with other values; the fields are named.
+
+    """
+    directory = pathlib.Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--workdir={path} cannot be made ({error.strerror}): name a directory that you may "
+            "write to."
+        ) from error
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise InputError(
+            f"--workdir={path} cannot be written: name a directory that you may write to."
+        )
+    record = directory / "run.json"
+    run = json.loads(json.dumps(run))
+    if not record.exists():
+        write_json(record, run)
+        return directory
+    try:
+        before = json.loads(record.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{record} is not valid JSON: name another --workdir.") from error
+    if before != run:
+        old, new = _flatten(before), _flatten(run)
+        differences = ", ".join(
+            f"{name} (there {old.get(name, 'absent')}, here {new.get(name, 'absent')})"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        )
+        raise InputError(
+            f"--workdir={path} holds another run, which differs in {differences}: name another "
+            "directory or the same options."
+        )
+    return directory
