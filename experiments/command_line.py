@@ -30,12 +30,13 @@ def define_config_flags(config_class: type) -> None:
             define[field.type](_PREFIX + field.name, None, text)
 
 
-def override(config: Config) -> Config:
+def override(config: Config, **facts: str) -> Config:
     """``config`` with the fields that ``--config.NAME`` flags name replaced.
 
-    Raises:
-      OptionError: if the result is out of range.
+    ``facts`` are choices made elsewhere that an option's ``only`` may name.
 
+    Raises:
+      OptionError: if the result is out of range, or a given option has no effect.
     """
     given = {
         field.name: flags.FLAGS[_PREFIX + field.name].value
@@ -44,6 +45,14 @@ def override(config: Config) -> Config:
     }
     config = dataclasses.replace(config, **given)  # type: ignore[type-var]
     check(config)
+    choices = dataclasses.asdict(config) | facts  # type: ignore[call-overload]
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        only = field.metadata["only"]
+        if field.name in given and only and choices[only[0]] != only[1]:
+            raise OptionError(
+                f"--config.{field.name} has an effect only with {only[0]} {only[1]}, "
+                f"and here it is {choices[only[0]]}."
+            )
     return config
 
 

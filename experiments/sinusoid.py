@@ -305,7 +305,10 @@ def main(argv: list[str]) -> None:
     command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
     command_line.choose("setting", sinusoid.SETTINGS, _SETTING.value)
     command_line.choose("preset", PRESETS, _PRESET.value)
-    config = command_line.override(preset(_PRESET.value, _ALGORITHM.value, _SETTING.value))
+    config = command_line.override(
+        preset(_PRESET.value, _ALGORITHM.value, _SETTING.value),
+        **{"posterior family": ALGORITHMS[_ALGORITHM.value].family},
+    )
     workdir = command_line.given("workdir", _WORKDIR.value)
     results = run_experiment(
         _ALGORITHM.value,

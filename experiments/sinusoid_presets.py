@@ -24,7 +24,9 @@ class SinusoidConfig(LearnerConfig):
         "log P(D|theta): gaussian, summed over the data, or mse, minus the mean squared error",
         choices=("gaussian", "mse"),
     )
-    noise_std: float = option(0.3, "observation noise of the gaussian likelihood", above=0.0)
+    noise_std: float = option(
+        0.3, "observation noise of the likelihood", above=0.0, only=("likelihood", "gaussian")
+    )
     test_steps: int = option(20, "adaptation steps at test", least=1, most=10_000)
     test_samples: int = option(20, "weight samples of a predictive", least=1, most=10_000)
     test_tasks: int = option(600, "test tasks", least=2, most=1_000_000)
@@ -34,7 +36,18 @@ class SinusoidConfig(LearnerConfig):
     checkpoint_every: int = option(2000, "meta-steps between checkpoints", least=1)
 
 
-_POINT = {
+_GEM_DEFAULT: dict[str, object] = {
+    "inner_learning_rate": 0.1,
+    "log_std_multiplier": 5.0,
+    "meta_learning_rate": 3e-3,
+}
+_GEM_CHALLENGING: dict[str, object] = {
+    "inner_learning_rate": 0.05,
+    "log_std_multiplier": 2.0,
+    "meta_learning_rate": 2e-3,
+    "meta_log_std_multiplier": 0.3,
+}
+_POINT: dict[str, object] = {
     "inner_optimizer": "sgd",
     "likelihood": "mse",
     "meta_natural": False,
@@ -45,8 +58,8 @@ _POINT = {
 # Preset -> algorithm -> setting ("*": any other) -> the fields that differ from SinusoidConfig.
 PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
     "tuned": {
-        "gem_bml_plus": {"*": {"meta_learning_rate": 3e-3}},
-        "gem_bml": {"*": {"meta_learning_rate": 3e-3}},
+        "gem_bml_plus": {"default": _GEM_DEFAULT, "*": _GEM_CHALLENGING},
+        "gem_bml": {"default": _GEM_DEFAULT, "*": _GEM_CHALLENGING},
         "maml": {"*": _POINT},
         "fomaml": {"*": _POINT},
         "reptile": {

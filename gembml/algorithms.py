@@ -15,7 +15,7 @@ from gembml.base import MetaLearner, Problem
 from gembml.inference import point, variational
 from gembml.learner import meta_learner
 from gembml.meta_gradients import backprop, gem
-from gembml.optimizers import natural_gradient, online_em, scale_by_fisher
+from gembml.optimizers import natural_gradient, online_em, scale_by_fisher, scale_log_std
 from gembml.options import OptionError, check, option
 
 
@@ -56,6 +56,10 @@ def _optax_names() -> tuple[str, ...]:
 OPTAX_OPTIMIZERS = _optax_names()
 
 
+_GAUSSIAN = ("posterior family", "gaussian")
+_NATURAL = ("inner_optimizer", "natural_gradient")
+
+
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
     """Every number and choice of a learner that is not a row of the table."""
@@ -67,26 +71,34 @@ class LearnerConfig:
     )
     inner_learning_rate: float = option(0.1, "learning rate of the inner loop", above=0.0)
     inner_steps: int = option(20, "inner steps per data set in meta-training", least=1, most=10_000)
-    num_samples: int = option(2, "weight samples per inner step (gaussian)", least=1, most=1_000)
-    antithetic: bool = option(True, "draw weight samples in pairs m + s e, m - s e (gaussian)")
-    kl_weight: float = option(1.0, "weight of the KL term of the ELBO (gaussian)", least=0.0)
-    log_std_init: float = option(-3.5, "the prior's log std at the start (gaussian)", most=10.0)
+    num_samples: int = option(
+        2, "weight samples per inner step", least=1, most=1_000, only=_GAUSSIAN
+    )
+    antithetic: bool = option(True, "draw weight samples in pairs m + s e, m - s e", only=_GAUSSIAN)
+    kl_weight: float = option(1.0, "weight of the KL term of the ELBO", least=0.0, only=_GAUSSIAN)
+    log_std_init: float = option(
+        -3.5, "the prior's log std at the start", most=10.0, only=_GAUSSIAN
+    )
     log_std_multiplier: float = option(
-        5.0, "log-std steps are this much longer than the mean's (natural_gradient)", least=0.0
+        2.0, "log-std steps are this much longer than the mean's", least=0.0, only=_NATURAL
     )
     max_mean_norm: float = option(
-        30.0, "cap of the mean's gradient in the Fisher norm (natural_gradient)", above=0.0
+        30.0, "cap of the mean's gradient in the Fisher norm", above=0.0, only=_NATURAL
     )
-    max_log_std_step: float = option(
-        0.3, "cap of each log-std's step (natural_gradient)", above=0.0
-    )
+    max_log_std_step: float = option(0.3, "cap of each log-std's step", above=0.0, only=_NATURAL)
     meta_optimizer: str = option(
         "adam",
         "optimizer of the meta-step: online_em (gaussian) or one of optax's",
         choices=("online_em", *OPTAX_OPTIMIZERS),
     )
-    meta_natural: bool = option(True, "precondition the meta-gradient by Fisher (gaussian)")
+    meta_natural: bool = option(True, "precondition the meta-gradient by Fisher", only=_GAUSSIAN)
     meta_learning_rate: float = option(1e-3, "learning rate of the meta-step", above=0.0)
+    meta_log_std_multiplier: float = option(
+        1.0,
+        "the prior's log-std steps are this much longer than its mean's",
+        least=0.0,
+        only=_GAUSSIAN,
+    )
     meta_schedule: str = option(
         "cosine",
         "meta learning rate over the run: constant, or decayed to 0",
@@ -116,11 +128,19 @@ def _inner_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
     return getattr(optax, config.inner_optimizer)(config.inner_learning_rate)
 
 
-def _meta_optimizer(config: LearnerConfig, num_meta_steps: int) -> optax.GradientTransformation:
+def _meta_optimizer(
+    algorithm: str, config: LearnerConfig, num_meta_steps: int
+) -> optax.GradientTransformation:
+    schedule = _schedule(config, num_meta_steps)
+    if ALGORITHMS[algorithm].family == "delta":
+        return getattr(optax, config.meta_optimizer)(schedule)
     if config.meta_optimizer == "online_em":
-        return online_em(config.meta_learning_rate)
-    optimizer = getattr(optax, config.meta_optimizer)(_schedule(config, num_meta_steps))
-    return optax.chain(scale_by_fisher(), optimizer) if config.meta_natural else optimizer
+        parts = [online_em(schedule)]  # it has the Fisher metric built in
+    else:
+        parts = [getattr(optax, config.meta_optimizer)(schedule)]
+        if config.meta_natural:
+            parts.insert(0, scale_by_fisher())
+    return optax.chain(*parts, scale_log_std(config.meta_log_std_multiplier))
 
 
 def make_learner(
@@ -136,7 +156,6 @@ def make_learner(
 
     Raises:
       OptionError: for an unknown name or a combination that makes no sense, in one sentence.
-
     """
     if algorithm not in ALGORITHMS:
         raise OptionError(f"algorithm must be one of {', '.join(ALGORITHMS)}, not {algorithm!r}.")
@@ -172,5 +191,9 @@ def make_learner(
     else:
         meta_gradient = backprop(problem, family, inference, config.inner_steps)
     return meta_learner(
-        problem, family, inference, meta_gradient, _meta_optimizer(config, num_meta_steps)
+        problem,
+        family,
+        inference,
+        meta_gradient,
+        _meta_optimizer(algorithm, config, num_meta_steps),
     )

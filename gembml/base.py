@@ -66,11 +66,18 @@ class InferenceState(NamedTuple):
     optimizer_state: optax.OptState
 
 
+class StepKeys(NamedTuple):
+    """The random keys of one inner step, split beforehand for all steps at once."""
+
+    data: Key
+    noise: Key
+
+
 class Inference(NamedTuple):
     """One way to get a posterior, as a step that the inner loop repeats."""
 
     init: Callable[[Distribution], InferenceState]
-    step: Callable[[Key, InferenceState, Distribution, Collect], InferenceState]
+    step: Callable[[StepKeys, InferenceState, Distribution, Collect], InferenceState]
 
 
 class MetaGradient(Protocol):

@@ -17,14 +17,19 @@ def option(
     above: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] | None = None,
+    only: tuple[str, str] | None = None,
 ) -> Any:
-    """A dataclass field with a description and a range: [least, most], (above, most] or choices."""
+    """A dataclass field with a description and a range: [least, most], (above, most] or choices.
+
+    ``only=(name, value)`` says that the option has an effect only where that choice is made.
+    """
     metadata = {
         "description": description,
         "least": least,
         "above": above,
         "most": most,
         "choices": choices,
+        "only": only,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -50,7 +50,6 @@ def supervised(
       network: a flax module from ``x [K, ...]`` to predictions ``[K, ...]``.
       example: an input that fixes the shapes, ``[K, ...]``.
       log_likelihood: ``(predictions, targets)`` -> a scalar.
-
     """
     return Problem(
         init=lambda key: network.init(key, example),

@@ -36,7 +36,6 @@ def regression_metrics(
     Returns:
       Scalars. A target y is inside the central 90% interval if the mixture's distribution
       function at y lies in [0.05, 0.95]; this is exact, without a Gaussian approximation.
-
     """
     mse = jnp.mean((jnp.mean(predictions, axis=0) - clean) ** 2)
     log_density = jax.nn.logsumexp(norm.logpdf(targets, predictions, noise_std), axis=0) - jnp.log(

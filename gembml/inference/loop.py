@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gembml.base import Collect, Distribution, Inference, InferenceState, Key
+from gembml.base import Collect, Distribution, Inference, InferenceState, Key, StepKeys
 
 # Short loops are unrolled: on a CPU a loop's bookkeeping costs as much as one small inner step
 # (5 second-order MAML steps: 3,360 against 2,730 meta-steps/s). Long loops stay loops, which keeps
@@ -11,11 +11,10 @@ from gembml.base import Collect, Distribution, Inference, InferenceState, Key
 _UNROLL_UP_TO = 5
 
 
-def _scan_step(inference: Inference, key: Key, prior: Distribution, collect: Collect):
-    def step(state: InferenceState, index: jax.Array) -> InferenceState:
-        return inference.step(jax.random.fold_in(key, index), state, prior, collect)
-
-    return step
+def _step_keys(key: Key, num_steps: int) -> StepKeys:
+    """Keys of all steps in two vectorised splits: one split per step costs as much as its noise."""
+    data_key, noise_key = jax.random.split(key)
+    return StepKeys(jax.random.split(data_key, num_steps), jax.random.split(noise_key, num_steps))
 
 
 def infer(
@@ -26,11 +25,10 @@ def infer(
     Sequential Bayes (lambda_all = VI(lambda_tr, D^val) in the paper) is this function again, with
     the first posterior as its prior and therefore also its starting point.
     """
-    step = _scan_step(inference, key, prior, collect)
     state, _ = jax.lax.scan(
-        lambda state, index: (step(state, index), None),
+        lambda state, keys: (inference.step(keys, state, prior, collect), None),
         inference.init(prior),
-        jnp.arange(num_steps),
+        _step_keys(key, num_steps),
         unroll=num_steps <= _UNROLL_UP_TO,
     )
     return state.posterior
@@ -43,11 +41,10 @@ def trajectory(
 
     Its last entry is what :func:`infer` returns for the same arguments.
     """
-    step = _scan_step(inference, key, prior, collect)
 
-    def body(state: InferenceState, index: jax.Array):
-        state = step(state, index)
+    def body(state: InferenceState, keys: StepKeys):
+        state = inference.step(keys, state, prior, collect)
         return state, state.posterior
 
-    _, posteriors = jax.lax.scan(body, inference.init(prior), jnp.arange(num_steps))
+    _, posteriors = jax.lax.scan(body, inference.init(prior), _step_keys(key, num_steps))
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), prior, posteriors)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from gembml.base import Collect, Data, Inference, InferenceState, Key, Params
+from gembml.base import Collect, Data, Inference, InferenceState, Params, StepKeys
 from gembml.delta import Delta
 
 
@@ -25,9 +25,11 @@ def point(
     def init(prior: Delta) -> InferenceState:
         return InferenceState(prior, optimizer.init(prior))
 
-    def step(key: Key, state: InferenceState, prior: Delta, collect: Collect) -> InferenceState:
+    def step(
+        keys: StepKeys, state: InferenceState, prior: Delta, collect: Collect
+    ) -> InferenceState:
         del prior
-        data = collect(key, state.posterior.mean)
+        data = collect(keys.data, state.posterior.mean)
         gradient = jax.grad(lambda posterior: -log_likelihood(posterior.mean, data))(
             state.posterior
         )

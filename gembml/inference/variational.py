@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gembml.base import Collect, Data, Inference, InferenceState, Key, Params
+from gembml.base import Collect, Data, Inference, InferenceState, Key, Params, StepKeys
 from gembml.gaussian import Gaussian, kl_divergence, perturb, standard_normal_like
+from gembml.options import OptionError
 
 
 def elbo(
@@ -56,26 +57,26 @@ def variational(
     optax transformation works as well. Its state starts afresh at every call of the inner loop.
 
     Raises:
-      ValueError: for fewer than one sample, an odd number with ``antithetic``, a negative weight.
-
+      OptionError: for fewer than one sample, an odd number with ``antithetic``, a negative weight.
     """
     if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, not {num_samples}.")
+        raise OptionError(f"num_samples must be at least 1, not {num_samples}.")
     if antithetic and num_samples % 2:
-        raise ValueError(f"num_samples must be even with antithetic pairs, not {num_samples}.")
+        raise OptionError(f"num_samples must be even with antithetic pairs, not {num_samples}.")
     if kl_weight < 0:
-        raise ValueError(f"kl_weight must not be negative, not {kl_weight}.")
+        raise OptionError(f"kl_weight must not be negative, not {kl_weight}.")
 
     def init(prior: Gaussian) -> InferenceState:
         return InferenceState(prior, optimizer.init(prior))
 
-    def step(key: Key, state: InferenceState, prior: Gaussian, collect: Collect) -> InferenceState:
-        data_key, noise_key = jax.random.split(key)
-        data = collect(data_key, state.posterior.mean)
+    def step(
+        keys: StepKeys, state: InferenceState, prior: Gaussian, collect: Collect
+    ) -> InferenceState:
+        data = collect(keys.data, state.posterior.mean)
 
         def negative_elbo(posterior: Gaussian) -> jax.Array:
             return -elbo(
-                noise_key,
+                keys.noise,
                 posterior,
                 prior,
                 data,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from gembml.base import Distribution, Family, Inference, Key, MetaGradient, Problem, Task
 from gembml.inference.loop import infer
+from gembml.options import OptionError
 
 
 def gem(
@@ -22,11 +23,10 @@ def gem(
     with g = ``family.gem_gradient(prior, .)``. Nothing is differentiated through the inner loop.
 
     Raises:
-      ValueError: for another objective.
-
+      OptionError: for another objective.
     """
     if objective not in ("L1", "L2"):
-        raise ValueError(f"objective must be 'L1' or 'L2', not {objective!r}.")
+        raise OptionError(f"objective must be 'L1' or 'L2', not {objective!r}.")
 
     def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
         support_key, query_key = jax.random.split(key)

@@ -1,17 +1,19 @@
 """Optax transformations for pytrees of Gaussians."""
 
 from gembml.optimizers.natural_gradient import (
+    clip_log_std,
     clip_mean_in_fisher_norm,
     natural_gradient,
-    scale_and_clip_log_std,
     scale_by_fisher,
+    scale_log_std,
 )
 from gembml.optimizers.online_em import online_em
 
 __all__ = [
+    "clip_log_std",
     "clip_mean_in_fisher_norm",
     "natural_gradient",
     "online_em",
-    "scale_and_clip_log_std",
     "scale_by_fisher",
+    "scale_log_std",
 ]

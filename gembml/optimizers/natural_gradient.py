@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import optax
 
 from gembml.gaussian import Gaussian
+from gembml.options import OptionError
 
 
 def _needs_gaussian(params: object) -> Gaussian:
     if not isinstance(params, Gaussian):
-        raise ValueError(
+        raise OptionError(
             "natural gradients need a Gaussian as parameters, "
             f"not {type(params).__name__}; use another optimizer for this posterior family."
         )
@@ -51,14 +52,23 @@ def clip_mean_in_fisher_norm(max_norm: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def scale_and_clip_log_std(multiplier: float, max_step: float) -> optax.GradientTransformation:
-    """Multiply the log-std's update by ``multiplier``, then clip each entry to +-``max_step``."""
+def scale_log_std(multiplier: float) -> optax.GradientTransformation:
+    """Multiply the log-std's update by ``multiplier``, the mean's by 1."""
 
     def update(updates: Any, state: optax.OptState, params: Any = None):
         del params
-        log_std = jax.tree.map(
-            lambda u: jnp.clip(multiplier * u, -max_step, max_step), updates.log_std
-        )
+        log_std = jax.tree.map(lambda u: multiplier * u, updates.log_std)
+        return updates._replace(log_std=log_std), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def clip_log_std(max_step: float) -> optax.GradientTransformation:
+    """Clip each entry of the log-std's update to +-``max_step``."""
+
+    def update(updates: Any, state: optax.OptState, params: Any = None):
+        del params
+        log_std = jax.tree.map(lambda u: jnp.clip(u, -max_step, max_step), updates.log_std)
         return updates._replace(log_std=log_std), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
@@ -67,7 +77,7 @@ def scale_and_clip_log_std(multiplier: float, max_step: float) -> optax.Gradient
 def natural_gradient(
     learning_rate: optax.ScalarOrSchedule,
     *,
-    log_std_multiplier: float = 5.0,
+    log_std_multiplier: float = 2.0,
     max_mean_norm: float = 30.0,
     max_log_std_step: float = 0.3,
 ) -> optax.GradientTransformation:
@@ -81,5 +91,6 @@ def natural_gradient(
         clip_mean_in_fisher_norm(max_mean_norm),
         scale_by_fisher(),
         optax.scale_by_learning_rate(learning_rate),
-        scale_and_clip_log_std(log_std_multiplier, max_log_std_step),
+        scale_log_std(log_std_multiplier),
+        clip_log_std(max_log_std_step),
     )

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import optax
 
 from gembml.gaussian import Gaussian
+from gembml.options import OptionError
 
 
 def online_em(
-    step_size: float, *, min_variance_ratio: float = 0.25
+    step_size: optax.ScalarOrSchedule, *, min_variance_ratio: float = 0.25
 ) -> optax.GradientTransformation:
     """Move the prior's expectation parameters (E theta, E theta^2) towards the posteriors'.
 
@@ -20,32 +21,35 @@ def online_em(
         mu'      = mu + b d
         sigma'^2 = (1 - b) sigma^2 + b V - b^2 d^2.
 
-    ``step_size`` 1 is the exact M-step: mu' and sigma'^2 are the moments of the mixture of the
-    tasks' posteriors. Under L2 the difference of two such terms need not be a valid variance, so
-    sigma'^2 is kept above ``min_variance_ratio`` * sigma^2; under L1 that floor only limits the
-    step.
+    ``step_size`` b = 1 is the exact M-step: mu' and sigma'^2 are the moments of the mixture of the
+    tasks' posteriors. It may be a schedule, as stochastic EM asks for b -> 0. Under L2 the
+    difference of two such terms need not be a valid variance, so sigma'^2 is kept above
+    ``min_variance_ratio`` * sigma^2; under L1 that floor only limits the step.
 
     Raises:
-      ValueError: for a step outside (0, 1] or a floor outside (0, 1); at the first update if the
-        parameters are not a ``Gaussian``.
-
+      OptionError: for a step outside (0, 1] or a floor outside (0, 1), and at the first update if
+        the parameters are not a ``Gaussian``.
     """
-    if not 0 < step_size <= 1:
-        raise ValueError(f"the step of online EM must lie in (0, 1], not {step_size}.")
+    if not callable(step_size) and not 0 < step_size <= 1:
+        raise OptionError(f"the step of online EM must lie in (0, 1], not {step_size}.")
     if not 0 < min_variance_ratio < 1:
-        raise ValueError(f"min_variance_ratio must lie in (0, 1), not {min_variance_ratio}.")
+        raise OptionError(f"min_variance_ratio must lie in (0, 1), not {min_variance_ratio}.")
 
-    def update(updates: Any, state: optax.OptState, params: Any = None):
+    def init(params: Any) -> optax.ScaleByScheduleState:
+        del params
+        return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
+
+    def update(updates: Any, state: Any, params: Any = None):
         if not isinstance(params, Gaussian):
-            raise ValueError("online EM needs a Gaussian prior.")
-        mean = jax.tree.map(
-            lambda g, ls: -step_size * jnp.exp(2 * ls) * g, updates.mean, params.log_std
-        )
+            raise OptionError("online EM needs a Gaussian prior.")
+        b = jnp.asarray(step_size(state.count) if callable(step_size) else step_size)
+        mean = jax.tree.map(lambda g, ls: -b * jnp.exp(2 * ls) * g, updates.mean, params.log_std)
 
-        def log_std(g: jax.Array, step: jax.Array, ls: jax.Array) -> jax.Array:
-            ratio = 1 - step_size * g - (step * jnp.exp(-ls)) ** 2
+        def log_std_step(g: jax.Array, step: jax.Array, ls: jax.Array) -> jax.Array:
+            ratio = 1 - b * g - (step * jnp.exp(-ls)) ** 2
             return 0.5 * jnp.log(jnp.maximum(ratio, min_variance_ratio))
 
-        return Gaussian(mean, jax.tree.map(log_std, updates.log_std, mean, params.log_std)), state
+        log_std = jax.tree.map(log_std_step, updates.log_std, mean, params.log_std)
+        return Gaussian(mean, log_std), optax.ScaleByScheduleState(count=state.count + 1)
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformation(init, update)

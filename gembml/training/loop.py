@@ -83,7 +83,6 @@ def train(
     Raises:
       DivergedError: if the meta-gradient or the prior is not finite.
       InterruptedRunError: on Ctrl-C, after saving.
-
     """
     root = jax.random.key(seed)
     step_key = jax.random.fold_in(root, 1)

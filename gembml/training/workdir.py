@@ -34,7 +34,6 @@ def open_workdir(path: str, run: dict[str, Any]) -> pathlib.Path:
 
     Raises:
       InputError: if it cannot be written, or holds a run with other values; the fields are named.
-
     """
     directory = pathlib.Path(path)
     try:
