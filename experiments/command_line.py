@@ -47,12 +47,12 @@ def override(config: Config, **facts: str) -> Config:
     check(config)
     choices = dataclasses.asdict(config) | facts  # type: ignore[call-overload]
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        only = field.metadata["only"]
-        if field.name in given and only and choices[only[0]] != only[1]:
-            raise OptionError(
-                f"--config.{field.name} has an effect only with {only[0]} {only[1]}, "
-                f"and here it is {choices[only[0]]}."
-            )
+        for name, value in field.metadata["only"]:
+            if field.name in given and choices[name] != value:
+                raise OptionError(
+                    f"--config.{field.name} has an effect only with {name} {value}, "
+                    f"and here it is {choices[name]}."
+                )
     return config
 
 

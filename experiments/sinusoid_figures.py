@@ -29,6 +29,9 @@ def learning_curve(rows: list[dict[str, float]], path: pathlib.Path) -> None:
             label = f"{number} adaptation step{'' if number == '1' else 's'}"
             axes.plot(steps, [row[name] for row in rows], color=colour, label=label)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("meta-steps")
         axes.set_ylabel("validation MSE")
         axes.legend()

@@ -25,7 +25,7 @@ class SinusoidConfig(LearnerConfig):
         choices=("gaussian", "mse"),
     )
     noise_std: float = option(
-        0.3, "observation noise of the likelihood", above=0.0, only=("likelihood", "gaussian")
+        0.3, "observation noise of the likelihood", above=0.0, only=(("likelihood", "gaussian"),)
     )
     test_steps: int = option(20, "adaptation steps at test", least=1, most=10_000)
     test_samples: int = option(20, "weight samples of a predictive", least=1, most=10_000)
@@ -36,13 +36,9 @@ class SinusoidConfig(LearnerConfig):
     checkpoint_every: int = option(2000, "meta-steps between checkpoints", least=1)
 
 
-_GEM_DEFAULT: dict[str, object] = {
+_GEM: dict[str, object] = {
     "inner_learning_rate": 0.1,
-    "log_std_multiplier": 5.0,
-    "meta_learning_rate": 3e-3,
-}
-_GEM_CHALLENGING: dict[str, object] = {
-    "inner_learning_rate": 0.05,
+    "kl_weight": 0.1,
     "log_std_multiplier": 2.0,
     "meta_learning_rate": 2e-3,
     "meta_log_std_multiplier": 0.3,
@@ -58,8 +54,8 @@ _POINT: dict[str, object] = {
 # Preset -> algorithm -> setting ("*": any other) -> the fields that differ from SinusoidConfig.
 PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
     "tuned": {
-        "gem_bml_plus": {"default": _GEM_DEFAULT, "*": _GEM_CHALLENGING},
-        "gem_bml": {"default": _GEM_DEFAULT, "*": _GEM_CHALLENGING},
+        "gem_bml_plus": {"*": _GEM},
+        "gem_bml": {"*": _GEM},
         "maml": {"*": _POINT},
         "fomaml": {"*": _POINT},
         "reptile": {

@@ -24,6 +24,8 @@ LABELS = {
     "fomaml": "first-order MAML",
     "reptile": "Reptile",
 }
+# For curves that are not algorithms.
+SEQUENCE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = {"gem_bml_plus": "o", "gem_bml": "s", "maml": "^", "fomaml": "v", "reptile": "D"}
 
 

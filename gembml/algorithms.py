@@ -12,7 +12,7 @@ import optax
 
 from gembml import delta, gaussian
 from gembml.base import MetaLearner, Problem
-from gembml.inference import point, variational
+from gembml.inference import ExpectedLogLikelihood, point, variational, weight_samples
 from gembml.learner import meta_learner
 from gembml.meta_gradients import backprop, gem
 from gembml.optimizers import natural_gradient, online_em, scale_by_fisher, scale_log_std
@@ -56,8 +56,10 @@ def _optax_names() -> tuple[str, ...]:
 OPTAX_OPTIMIZERS = _optax_names()
 
 
-_GAUSSIAN = ("posterior family", "gaussian")
-_NATURAL = ("inner_optimizer", "natural_gradient")
+# Where an option has an effect.
+_GAUSSIAN = (("posterior family", "gaussian"),)
+_WEIGHTS = (*_GAUSSIAN, ("expectation", "weights"))
+_NATURAL = (*_GAUSSIAN, ("inner_optimizer", "natural_gradient"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +73,16 @@ class LearnerConfig:
     )
     inner_learning_rate: float = option(0.1, "learning rate of the inner loop", above=0.0)
     inner_steps: int = option(20, "inner steps per data set in meta-training", least=1, most=10_000)
-    num_samples: int = option(
-        2, "weight samples per inner step", least=1, most=1_000, only=_GAUSSIAN
+    expectation: str = option(
+        "weights",
+        "how the ELBO's expectation is sampled: weights, or local (the local reparameterisation)",
+        choices=("weights", "local"),
+        only=_GAUSSIAN,
     )
-    antithetic: bool = option(True, "draw weight samples in pairs m + s e, m - s e", only=_GAUSSIAN)
+    num_samples: int = option(
+        2, "weight samples per inner step", least=1, most=1_000, only=_WEIGHTS
+    )
+    antithetic: bool = option(True, "draw weight samples in pairs m + s e, m - s e", only=_WEIGHTS)
     kl_weight: float = option(1.0, "weight of the KL term of the ELBO", least=0.0, only=_GAUSSIAN)
     log_std_init: float = option(
         -3.5, "the prior's log std at the start", most=10.0, only=_GAUSSIAN
@@ -128,6 +136,19 @@ def _inner_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
     return getattr(optax, config.inner_optimizer)(config.inner_learning_rate)
 
 
+def _expected_log_likelihood(problem: Problem, config: LearnerConfig) -> ExpectedLogLikelihood:
+    if config.expectation == "weights":
+        return weight_samples(
+            problem.log_likelihood, num_samples=config.num_samples, antithetic=config.antithetic
+        )
+    if problem.local_log_likelihood is None:
+        raise OptionError(
+            "config.expectation=local needs a network with a local reparameterisation, and this "
+            "problem has none: choose weights."
+        )
+    return problem.local_log_likelihood
+
+
 def _meta_optimizer(
     algorithm: str, config: LearnerConfig, num_meta_steps: int
 ) -> optax.GradientTransformation:
@@ -135,6 +156,11 @@ def _meta_optimizer(
     if ALGORITHMS[algorithm].family == "delta":
         return getattr(optax, config.meta_optimizer)(schedule)
     if config.meta_optimizer == "online_em":
+        if config.meta_learning_rate > 1:
+            raise OptionError(
+                "config.meta_learning_rate must lie in (0, 1] with online_em, "
+                f"not {config.meta_learning_rate}."
+            )
         parts = [online_em(schedule)]  # it has the Fisher metric built in
     else:
         parts = [getattr(optax, config.meta_optimizer)(schedule)]
@@ -163,10 +189,8 @@ def make_learner(
     if row.family == "gaussian":
         family = gaussian.family(config.log_std_init)
         inference = variational(
-            problem.log_likelihood,
+            _expected_log_likelihood(problem, config),
             _inner_optimizer(config),
-            num_samples=config.num_samples,
-            antithetic=config.antithetic,
             kl_weight=config.kl_weight,
         )
     else:

@@ -43,6 +43,9 @@ class Problem(NamedTuple):
     log_likelihood: Callable[[Params, Data], jax.Array]
     support: Callable[[Key, Task, Params], Data]
     query: Callable[[Key, Task, Params], Data]
+    local_log_likelihood: Callable[[Key, Distribution, Data], jax.Array] | None = None
+    """``(key, Gaussian over params, data)`` -> log-likelihood of outputs sampled by the local
+    reparameterisation, for networks that have one."""
 
 
 class Family(NamedTuple):

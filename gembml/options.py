@@ -17,11 +17,11 @@ def option(
     above: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] | None = None,
-    only: tuple[str, str] | None = None,
+    only: tuple[tuple[str, str], ...] = (),
 ) -> Any:
     """A dataclass field with a description and a range: [least, most], (above, most] or choices.
 
-    ``only=(name, value)`` says that the option has an effect only where that choice is made.
+    ``only``, pairs (name, value), says that the option has an effect only with these choices.
     """
     metadata = {
         "description": description,

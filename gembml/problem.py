@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gembml.base import Data, Params, Problem
+from gembml.base import Data, Key, Params, Problem
+from gembml.gaussian import Gaussian
 
 
 class Points(NamedTuple):
@@ -43,6 +44,7 @@ def supervised(
     network: nn.Module,
     example: jax.Array,
     log_likelihood: Callable[[jax.Array, jax.Array], jax.Array],
+    sample_outputs: Callable[[Key, Gaussian, jax.Array], jax.Array] | None = None,
 ) -> Problem:
     """The problem of fitting ``network`` to tasks that are :class:`SupervisedTask` of points.
 
@@ -50,7 +52,14 @@ def supervised(
       network: a flax module from ``x [K, ...]`` to predictions ``[K, ...]``.
       example: an input that fixes the shapes, ``[K, ...]``.
       log_likelihood: ``(predictions, targets)`` -> a scalar.
+      sample_outputs: the network's local reparameterisation, if it has one:
+        ``(key, Gaussian over weights, x)`` -> predictions.
     """
+
+    def local_log_likelihood(key: Key, weights: Gaussian, data: Points) -> jax.Array:
+        assert sample_outputs is not None
+        return log_likelihood(sample_outputs(key, weights, data.x), data.y)
+
     return Problem(
         init=lambda key: network.init(key, example),
         log_likelihood=lambda params, data: log_likelihood(
@@ -58,6 +67,7 @@ def supervised(
         ),
         support=lambda key, task, params: task.support,
         query=lambda key, task, params: task.query,
+        local_log_likelihood=local_log_likelihood if sample_outputs else None,
     )
 
 
@@ -80,9 +90,16 @@ def ravel(problem: Problem) -> Problem:
     kernel instead of one per layer. Networks with large layers have nothing to gain.
     """
     unravel = unraveler(problem)
+    local = problem.local_log_likelihood
+
+    def local_log_likelihood(key: Key, weights: Gaussian, data: Data) -> jax.Array:
+        assert local is not None
+        return local(key, Gaussian(unravel(weights.mean), unravel(weights.log_std)), data)
+
     return Problem(
         init=lambda key: ravel_pytree(problem.init(key))[0],
         log_likelihood=lambda vector, data: problem.log_likelihood(unravel(vector), data),
         support=lambda key, task, vector: problem.support(key, task, unravel(vector)),
         query=lambda key, task, vector: problem.query(key, task, unravel(vector)),
+        local_log_likelihood=local_log_likelihood if local else None,
     )

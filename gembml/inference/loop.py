@@ -5,11 +5,6 @@ import jax.numpy as jnp
 
 from gembml.base import Collect, Distribution, Inference, InferenceState, Key, StepKeys
 
-# Short loops are unrolled: on a CPU a loop's bookkeeping costs as much as one small inner step
-# (5 second-order MAML steps: 3,360 against 2,730 meta-steps/s). Long loops stay loops, which keeps
-# compilation short and the memory of value-only estimators independent of the number of steps.
-_UNROLL_UP_TO = 5
-
 
 def _step_keys(key: Key, num_steps: int) -> StepKeys:
     """Keys of all steps in two vectorised splits: one split per step costs as much as its noise."""
@@ -18,18 +13,26 @@ def _step_keys(key: Key, num_steps: int) -> StepKeys:
 
 
 def infer(
-    inference: Inference, key: Key, prior: Distribution, collect: Collect, num_steps: int
+    inference: Inference,
+    key: Key,
+    prior: Distribution,
+    collect: Collect,
+    num_steps: int,
+    *,
+    unroll: bool = False,
 ) -> Distribution:
     """The posterior after ``num_steps`` inner steps from ``prior``.
 
     Sequential Bayes (lambda_all = VI(lambda_tr, D^val) in the paper) is this function again, with
     the first posterior as its prior and therefore also its starting point.
+
+    ``unroll`` trades compile time and memory for the loop's bookkeeping.
     """
     state, _ = jax.lax.scan(
         lambda state, keys: (inference.step(keys, state, prior, collect), None),
         inference.init(prior),
         _step_keys(key, num_steps),
-        unroll=num_steps <= _UNROLL_UP_TO,
+        unroll=unroll,
     )
     return state.posterior
 

@@ -1,13 +1,11 @@
 """Mean-field variational inference with any optax optimizer (Section 3.1, subroutine VI)."""
 
-from collections.abc import Callable
-
 import jax
-import jax.numpy as jnp
 import optax
 
-from gembml.base import Collect, Data, Inference, InferenceState, Key, Params, StepKeys
-from gembml.gaussian import Gaussian, kl_divergence, perturb, standard_normal_like
+from gembml.base import Collect, Data, Inference, InferenceState, Key, StepKeys
+from gembml.gaussian import Gaussian, kl_divergence
+from gembml.inference.expectations import ExpectedLogLikelihood
 from gembml.options import OptionError
 
 
@@ -17,37 +15,23 @@ def elbo(
     prior: Gaussian,
     data: Data,
     *,
-    log_likelihood: Callable[[Params, Data], jax.Array],
-    num_samples: int,
-    antithetic: bool,
+    expected_log_likelihood: ExpectedLogLikelihood,
     kl_weight: float,
 ) -> jax.Array:
-    """A Monte Carlo estimate of ELBO(lambda; Theta, D), below equation (2) of the paper:
+    """An estimate of ELBO(lambda; Theta, D), below equation (2) of the paper:
 
         E_{theta ~ lambda} log P(D | theta) - kl_weight * KL(lambda || Theta).
 
-    The expectation is the average over reparameterised samples, the KL is exact. With
-    ``antithetic`` the samples come in pairs m + s e, m - s e (``num_samples`` is then even), which
-    removes the noise of the mean's gradient that is linear in e.
+    The expectation is sampled, the KL is exact. A ``kl_weight`` below 1 is a cold posterior.
     """
-    draws = num_samples // 2 if antithetic else num_samples
-    keys = jax.random.split(key, draws) if draws > 1 else [key]
-    noises = [standard_normal_like(k, posterior.mean) for k in keys]
-    if antithetic:
-        noises += [jax.tree.map(jnp.negative, noise) for noise in noises]
-    # One batched evaluation of all samples: fewer and larger matrix products.
-    noise = jax.tree.map(lambda *leaves: jnp.stack(leaves), *noises)
-    params = jax.vmap(perturb, in_axes=(None, 0))(posterior, noise)
-    expected = jnp.mean(jax.vmap(log_likelihood, in_axes=(0, None))(params, data))
+    expected = expected_log_likelihood(key, posterior, data)
     return expected - kl_weight * kl_divergence(posterior, prior)
 
 
 def variational(
-    log_likelihood: Callable[[Params, Data], jax.Array],
+    expected_log_likelihood: ExpectedLogLikelihood,
     optimizer: optax.GradientTransformation,
     *,
-    num_samples: int = 2,
-    antithetic: bool = True,
     kl_weight: float = 1.0,
 ) -> Inference:
     """Gradient steps of ``optimizer`` on the negative ELBO over (mean, log_std).
@@ -57,12 +41,8 @@ def variational(
     optax transformation works as well. Its state starts afresh at every call of the inner loop.
 
     Raises:
-      OptionError: for fewer than one sample, an odd number with ``antithetic``, a negative weight.
+      OptionError: for a negative weight.
     """
-    if num_samples < 1:
-        raise OptionError(f"num_samples must be at least 1, not {num_samples}.")
-    if antithetic and num_samples % 2:
-        raise OptionError(f"num_samples must be even with antithetic pairs, not {num_samples}.")
     if kl_weight < 0:
         raise OptionError(f"kl_weight must not be negative, not {kl_weight}.")
 
@@ -80,9 +60,7 @@ def variational(
                 posterior,
                 prior,
                 data,
-                log_likelihood=log_likelihood,
-                num_samples=num_samples,
-                antithetic=antithetic,
+                expected_log_likelihood=expected_log_likelihood,
                 kl_weight=kl_weight,
             )
 

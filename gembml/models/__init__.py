@@ -1,5 +1,5 @@
 """Flax networks."""
 
-from gembml.models.mlp import MLP
+from gembml.models.mlp import MLP, local_reparameterization
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "local_reparameterization"]

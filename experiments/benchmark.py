@@ -1,0 +1,179 @@
+"""Speed and memory of the sinusoid's meta-steps: Section 5.1's workload, figure 2(b)'s question.
+
+    python -m experiments.benchmark [--workdir=DIR] [--parts=throughput,memory,noise,dispatch]
+
+Prints Markdown tables; with ``--workdir`` also writes ``benchmark.json`` and ``benchmark.md``. The
+numbers are of the machine it runs on, and nothing fails when one is missed.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from experiments import benchmark_programs as programs
+from experiments import command_line  # before jax: it sets XLA's flags
+from experiments.sinusoid_presets import SinusoidConfig, preset
+
+# isort: split
+import numpy as np
+
+from experiments import style
+from experiments.output_directory import make_directory
+from experiments.provenance import provenance
+from experiments.published import THROUGHPUT_ELSEWHERE
+from experiments.report_tables import table
+from gembml.training import write_json
+
+# (algorithm, inner steps) -> the meta-steps per second that 2 CPU cores should reach.
+_TARGETS = {("maml", 1): 9_000, ("maml", 5): 2_500, ("gem_bml_plus", 20): 300}
+_COMPILE_TARGET = 10
+_MEASURED = (
+    ("maml", 1),
+    ("maml", 5),
+    ("fomaml", 1),
+    ("fomaml", 5),
+    ("reptile", 5),
+    ("gem_bml", 20),
+    ("gem_bml_plus", 20),
+)
+_MEMORY_STEPS = (5, 10, 20, 50)
+_MEMORY_RATIO = 1.05
+_DISPATCH_LENGTHS = (1, 10, 100, 1000)
+
+
+def _config(algorithm: str, inner_steps: int) -> SinusoidConfig:
+    return dataclasses.replace(
+        preset("tuned", algorithm, programs.SETTING), inner_steps=inner_steps
+    )
+
+
+def throughput(repeats: int, length: int) -> tuple[Any, str]:
+    """Meta-steps per second and compile seconds of each method."""
+    rows, cells = [], []
+    for algorithm, inner_steps in _MEASURED:
+        program = programs.compile_dispatch(algorithm, _config(algorithm, inner_steps), length)
+        speed = programs.time_dispatches(program, repeats)
+        target = _TARGETS.get((algorithm, inner_steps))
+        rows.append(
+            {"algorithm": algorithm, "inner_steps": inner_steps, "target": target}
+            | {name: round(value, 2) for name, value in speed._asdict().items()}
+        )
+        elsewhere = "; ".join(
+            f"{other.library} {other.one_step if inner_steps == 1 else other.five_steps:,.0f}"
+            for other in (THROUGHPUT_ELSEWHERE if algorithm == "maml" else ())
+        )
+        cells.append(
+            [
+                style.LABELS[algorithm],
+                str(inner_steps),
+                f"{speed.best:,.0f}",
+                f"{speed.median:,.0f}",
+                f"≥ {target:,}" if target else "–",
+                f"{speed.compile_seconds:.1f}",
+                elsewhere or "–",
+            ]
+        )
+    header = ["algorithm", "inner steps", "meta-steps/s, best", "median", "target on 2 cores"]
+    header += [f"compile s (target < {_COMPILE_TARGET})", "elsewhere, on another 2-core machine"]
+    title = f"Throughput: meta-batch 5, K = 10, {length} meta-steps per dispatch, {repeats} repeats"
+    return rows, f"### {title}\n\n{table(header, cells)}"
+
+
+def memory(*_: int) -> tuple[Any, str]:
+    """Temporary bytes of one compiled meta-step against inner steps."""
+    rows, cells = [], []
+    for algorithm in ("gem_bml_plus", "gem_bml", "reptile", "fomaml", "maml"):
+        sizes = [programs.temporary_bytes(algorithm, _config(algorithm, n)) for n in _MEMORY_STEPS]
+        # Without the first: short loops are unrolled (gembml/inference/loop.py), a program apart.
+        slope = float(np.polyfit(_MEMORY_STEPS[1:], sizes[1:], 1)[0])
+        ratio = sizes[-1] / sizes[0]
+        rows.append(
+            {
+                "algorithm": algorithm,
+                "temp_size_in_bytes": dict(zip(map(str, _MEMORY_STEPS), sizes, strict=True)),
+                "ratio": round(ratio, 4),
+                "bytes_per_inner_step": round(slope, 1),
+            }
+        )
+        promise = f" (promise ≤ {_MEMORY_RATIO})" if algorithm.startswith("gem") else ""
+        cells.append([style.LABELS[algorithm], *(f"{size:,}" for size in sizes)])
+        cells[-1] += [f"{ratio:.2f}{promise}", f"{slope:,.0f}"]
+    header = ["algorithm", *(f"{steps} inner steps" for steps in _MEMORY_STEPS)]
+    header += [
+        f"ratio {_MEMORY_STEPS[-1]}:{_MEMORY_STEPS[0]}",
+        f"bytes per inner step, from {_MEMORY_STEPS[1]} on",
+    ]
+    return rows, f"### Memory: temporary bytes of one meta-step\n\n{table(header, cells)}"
+
+
+def noise(repeats: int, length: int) -> tuple[Any, str]:
+    """The time that weight noise takes in a GEM-BML+ meta-step, by generator of random bits."""
+    config = _config("gem_bml_plus", 20)
+    rows, cells = [], []
+    for bits in ("threefry2x32", "rbg", "unsafe_rbg"):
+        program = programs.compile_dispatch("gem_bml_plus", config, length, bits)
+        step = 1 / programs.time_dispatches(program, repeats).best
+        drawing = programs.noise_seconds(config, length, repeats, bits)
+        rows.append({"random_bits": bits, "step_seconds": step, "noise_seconds": drawing})
+        cells.append([bits, f"{1e3 * step:.2f}", f"{1e3 * drawing:.2f}", f"{drawing / step:.0%}"])
+    header = ["random bits", "meta-step, ms", "drawing its noise alone, ms", "share"]
+    return rows, f"### Noise: GEM-BML+, 20 inner steps\n\n{table(header, cells)}"
+
+
+def dispatch(repeats: int, *_: int) -> tuple[Any, str]:
+    """Meta-steps per second of MAML with 1 step, by meta-steps per dispatch."""
+    rows, cells = [], []
+    for length in _DISPATCH_LENGTHS:
+        program = programs.compile_dispatch("maml", _config("maml", 1), length)
+        speed = programs.time_dispatches(program, repeats, max(1, _DISPATCH_LENGTHS[-1] // length))
+        rows.append({"meta_steps_per_dispatch": length, "best": speed.best, "median": speed.median})
+        cells.append([f"{length:,}", f"{speed.best:,.0f}", f"{speed.median:,.0f}"])
+    header = ["meta-steps per dispatch", "meta-steps/s, best", "median"]
+    return rows, f"### Dispatch: MAML, 1 inner step\n\n{table(header, cells)}"
+
+
+PARTS: dict[str, Callable[[int, int], tuple[Any, str]]] = {
+    "throughput": throughput,
+    "memory": memory,
+    "noise": noise,
+    "dispatch": dispatch,
+}
+
+# The name that experiments.sinusoid has too is defined anew.
+_WORKDIR = flags.DEFINE_string("workdir", None, "directory for benchmark.json and benchmark.md")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "timed repeats after one warm-up")
+_LENGTH = flags.DEFINE_integer("steps_per_dispatch", 500, "meta-steps per compiled call")
+_PARTS = flags.DEFINE_list("parts", list(PARTS), f"of {', '.join(PARTS)}")
+
+
+def main(argv: list[str]) -> None:
+    """Measure what the flags name."""
+    command_line.no_arguments(argv)
+    chosen = {name: command_line.choose("parts", PARTS, name) for name in _PARTS.value}
+    repeats = command_line.in_range("repeats", _REPEATS.value, 1)
+    length = command_line.in_range("steps_per_dispatch", _LENGTH.value, 1)
+    directory = make_directory("workdir", _WORKDIR.value) if _WORKDIR.value else None
+    about = provenance()
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    texts = [f"## Benchmark\n\n{about['device']}; {versions}."]
+    print(texts[0], flush=True)
+    measured = {}
+    for name, part in chosen.items():
+        measured[name], text = part(repeats, length)
+        texts.append(text)
+        print(f"\n{text}", flush=True)
+    if directory is not None:
+        command = "python -m experiments.benchmark " + " ".join(sys.argv[1:])
+        content = {"experiment": "benchmark", **measured, "command": command, **about}
+        write_json(directory / "benchmark.json", content)
+        text = "\n\n".join(texts) + "\n"
+        (directory / "benchmark.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for flag in ("algorithm", "setting", "preset", "seed", "meta_steps"):  # of experiments.sinusoid
+        delattr(flags.FLAGS, flag)
+    command_line.run(main)

@@ -1,0 +1,94 @@
+"""Every table and figure from the runs' ``results.json``.
+
+    python -m experiments.report DIR... --output=DIR [--readme=README.md]
+
+Finds all ``results.json`` below the given directories and writes ``report.md`` and figures into
+``--output``. With ``--readme`` the same text also replaces what stands between the lines
+``<!-- results:begin -->`` and ``<!-- results:end -->`` of that file.
+"""
+
+import os
+import pathlib
+import re
+
+from absl import flags
+
+from experiments import command_line
+from experiments.output_directory import make_directory
+from experiments.report_inputs import Inputs, find_results
+from experiments.report_tables import SECTIONS
+from gembml.training import InputError
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def render(inputs: Inputs, output: pathlib.Path) -> str:
+    """The report's Markdown; its figures are written into ``output``."""
+    sections = []
+    for experiment, section in SECTIONS.items():
+        results = [run for run in inputs.results if run["experiment"] == experiment]
+        if results:
+            sections.append(section(results, output))
+    return "\n\n".join(sections)
+
+
+def replaced(readme: str, report: str, figures: str) -> str:
+    """``readme`` with ``report`` between its markers, and image links that begin with ``figures``.
+
+    Raises:
+      InputError: if the two markers are not there once each, in order.
+
+    """
+    if (
+        readme.count(BEGIN) != 1
+        or readme.count(END) != 1
+        or readme.index(BEGIN) > readme.index(END)
+    ):
+        raise InputError(f"--readme must name a file that holds one {BEGIN} and then one {END}.")
+    prefix = "" if figures == "." else figures + "/"
+    report = re.sub(r"\]\((?=[\w.-]+\.png\))", lambda _: f"]({prefix}", report)
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{report}\n{END}{rest.split(END)[1]}"
+
+
+_OUTPUT = flags.DEFINE_string("output", None, "directory for report.md and the figures")
+_README = flags.DEFINE_string("readme", None, "file whose results section is replaced")
+
+
+def _read(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"--readme={path} cannot be read ({error.strerror}): name a text file."
+        ) from error
+
+
+def main(argv: list[str]) -> None:
+    """Write the report that the flags describe."""
+    if not argv[1:]:
+        raise InputError("Name at least one directory that holds runs.")
+    if not _OUTPUT.value:
+        raise InputError("--output=DIR is needed: the directory to write to.")
+    readme = _read(_README.value) if _README.value else ""
+    if _README.value:
+        replaced(readme, "", ".")  # missing markers show before anything is written
+    inputs = find_results(argv[1:])
+    for line in inputs.skipped:
+        print(f"Skipped {line}")
+    output = make_directory("output", _OUTPUT.value)
+    report = render(inputs, output)
+    (output / "report.md").write_text(f"# Results\n\n{report}\n", encoding="utf-8")
+    count = len(inputs.results)
+    print(f"{count} result{'' if count == 1 else 's'}: {output / 'report.md'}")
+    if _README.value:
+        file = pathlib.Path(_README.value)
+        figures = os.path.relpath(output.resolve(), file.resolve().parent)
+        file.write_text(
+            replaced(readme, report, pathlib.Path(figures).as_posix()), encoding="utf-8"
+        )
+        print(f"Results replaced in {file}")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

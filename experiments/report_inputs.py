@@ -1,0 +1,127 @@
+"""Find the ``results.json`` files of a report, and say why one is left out."""
+
+import json
+import math
+import pathlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from gembml.training import InputError
+
+Results = dict[str, Any]
+
+
+class Inputs(NamedTuple):
+    """What was found below the directories."""
+
+    results: list[Results]
+    skipped: list[str]
+    """One line per file that is left out: where, and why."""
+
+
+_RUN_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "algorithm": str,
+    "setting": str,
+    "seed": int,
+    "meta_steps": int,
+    "config": dict,
+    "seconds": (int, float),
+    "device": str,
+    "versions": dict,
+}
+# Experiment -> its fields, and those of its measures that the report needs.
+_FIELDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "sinusoid": (_RUN_FIELDS, ("mse", "mse_ci95", "nll", "coverage90")),
+    "inner_steps": ({"seeds": list, "meta_steps": int, "device": str}, ("mse", "mse_ci95")),
+    "convex_combinations": (
+        {"starts": int, "combined": int, "meta_steps": int, "device": str},
+        ("mse", "mse_ci95"),
+    ),
+}
+
+
+def _finite(measure: Any) -> bool:
+    """Whether all leaves are finite numbers, below keys that name steps or curves."""
+    if isinstance(measure, dict):
+        return bool(measure) and all(_finite(value) for value in measure.values())
+    return isinstance(measure, int | float) and math.isfinite(measure)
+
+
+def _complaint(results: Any) -> str | None:
+    """What is wrong with the content of a file, if anything."""
+    if not isinstance(results, dict) or "experiment" not in results:
+        return "it has no field 'experiment'"
+    if results["experiment"] not in _FIELDS:
+        return f"there is no table for the experiment {results['experiment']!r}"
+    fields, measures = _FIELDS[results["experiment"]]
+    for name, kind in fields.items():
+        if not isinstance(results.get(name), kind):
+            return f"its field {name!r} is missing or of another type"
+    metrics = results.get("metrics")
+    for name in measures:
+        measure = metrics.get(name) if isinstance(metrics, dict) else None
+        if not isinstance(measure, dict) or not _finite(measure):
+            return f"its measure {name!r} is missing or not finite"
+    if results["experiment"] == "sinusoid":
+        for name in measures:
+            if not all(step.isdigit() for step in results["metrics"][name]):
+                return f"its measure {name!r} is not keyed by numbers of steps"
+    return None
+
+
+def _load(path: pathlib.Path) -> tuple[Results | None, str]:
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return None, f"{path}: it cannot be read as JSON ({error})."
+    complaint = _complaint(results)
+    return (None, f"{path}: {complaint}.") if complaint else (results, "")
+
+
+def find_results(directories: Iterable[str]) -> Inputs:
+    """All results below ``directories``.
+
+    The runs below an experiment that gathers several (appendix C.2, C.3) are that experiment's and
+    do not count again; neither does a second run that equals another in all but its place.
+
+    Raises:
+      InputError: for a path that is no directory, or when nothing is found.
+
+    """
+    paths: list[pathlib.Path] = []
+    for directory in directories:
+        if not pathlib.Path(directory).is_dir():
+            raise InputError(f"{directory} is not a directory: name directories that hold runs.")
+        paths += sorted(pathlib.Path(directory).rglob("results.json"))
+    loaded: dict[pathlib.Path, Results] = {}
+    skipped, seen = [], {}
+    for path in {path.resolve(): path for path in paths}.values():
+        results, complaint = _load(path)
+        if results is None:
+            skipped.append(complaint)
+            continue
+        identity = json.dumps(
+            [results.get(n) for n in ("experiment", "algorithm", "setting", "seed", "meta_steps")]
+            + [results.get("config")],
+            sort_keys=True,
+        )
+        if results["experiment"] == "sinusoid" and _gathered(path):
+            continue
+        if results["experiment"] == "sinusoid" and identity in seen:
+            skipped.append(f"{path}: it is the same run as {seen[identity]}.")
+            continue
+        seen[identity] = path
+        loaded[path] = results
+    if not loaded:
+        reasons = " ".join(skipped) or "there is none."
+        raise InputError(f"No usable results.json below the given directories: {reasons}")
+    return Inputs(list(loaded.values()), skipped)
+
+
+def _gathered(path: pathlib.Path) -> bool:
+    """Whether a directory above the run's holds the results that gather it."""
+    for parent in path.resolve().parents[1:4]:
+        above = parent / "results.json"
+        if above.exists() and _load(above)[0] is not None:
+            return True
+    return False

@@ -1,0 +1,174 @@
+"""The report's sections: a function per experiment, from its results to Markdown and figures."""
+
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+
+from experiments import report_figures as figures
+from experiments.pooling import Curve, curve
+from experiments.published import GEM_BML_PAPER, sinusoid_mse
+from experiments.report_groups import Group, generalised, group_runs
+from experiments.report_inputs import Results
+
+Section = Callable[[list[Results], pathlib.Path], str]
+"""``(results of one experiment, directory for figures)`` -> Markdown; links are file names."""
+
+_STEPS = (0, 1, 5, 10, 20)
+_ADAPTED = 10
+_FIGURE_SETTINGS = ("default", "challenging")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table; columns after the first ``left`` are right-aligned."""
+    rules = ["---"] * left + ["---:"] * (len(header) - left)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rules, *rows])
+
+
+def _cell(pooled: Curve, step: int, digits: int = 3, interval: bool = True) -> str:
+    found = pooled.at(step)
+    if found is None:
+        return "–"
+    mean, half = found
+    shown = f"{mean:.{digits}f}"
+    return f"{shown} ± {half:.{digits}f}" if interval and math.isfinite(half) else shown
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _sinusoid_row(group: Group, setting: str) -> list[str]:
+    mse, nll, coverage = (group.curve(name) for name in ("mse", "nll", "coverage90"))
+    seconds = group.mean("seconds")
+    rate = group.runs[0]["meta_steps"] / seconds if seconds else None
+    inner_steps = group.runs[0]["config"].get("inner_steps", "–")
+    return [
+        group.label,
+        str(inner_steps),
+        str(len(group.runs)),
+        *(_cell(mse, step) for step in _STEPS),
+        sinusoid_mse(group.algorithm, setting),
+        _cell(nll, _ADAPTED, 2, interval=False),
+        _cell(coverage, _ADAPTED, 2, interval=False),
+        _number(group.mean("predictive_noise_std"), ".2f"),
+        _number(seconds, ",.0f"),
+        _number(rate, ",.0f"),
+        "; ".join(dict.fromkeys(run["device"] for run in group.runs)),
+    ]
+
+
+def _commands(groups: Sequence[Group]) -> str:
+    lines = []
+    for group in groups:
+        many = "s" if len(group.runs) > 1 else ""
+        seeds = ", ".join(map(str, group.seeds))
+        lines.append(f"# {group.label}: seed{many} {seeds}")
+        lines += group.commands or ["# (its command was not recorded)"]
+    return "\n".join(["```sh", *lines, "```"])
+
+
+def sinusoid(results: list[Results], output: pathlib.Path) -> str:
+    """Section 5.1: figure 2(a), and a table per setting."""
+    others = sorted({run["setting"] for run in results} - set(_FIGURE_SETTINGS))
+    settings = {
+        setting: group_runs([run for run in results if run["setting"] == setting])
+        for setting in (*_FIGURE_SETTINGS, *others)
+    }
+    parts = ["### Sinusoid regression (Section 5.1)"]
+    drawn = {setting: settings[setting] for setting in _FIGURE_SETTINGS}
+    if any(drawn.values()):
+        figures.figure_2a(drawn, output / "figure_2a.png")
+        parts.append("![Test MSE against adaptation steps](figure_2a.png)")
+    header = ["algorithm", "inner steps", "seeds"]
+    header += [f"MSE after {step} step{'' if step == 1 else 's'}" for step in _STEPS]
+    header += [
+        "published MSE¹",
+        f"NLL after {_ADAPTED}",
+        f"90% coverage after {_ADAPTED}",
+    ]
+    header += ["noise std", "training s", "meta-steps/s", "device"]
+    for setting, groups in settings.items():
+        if not groups:
+            continue
+        lengths = sorted({run["meta_steps"] for group in groups for run in group.runs})
+        trained = " or ".join(f"{length:,}" for length in lengths)
+        parts += [
+            f"#### {setting.capitalize()} setting, {trained} meta-steps",
+            table(header, [_sinusoid_row(group, setting) for group in groups]),
+            _commands(groups),
+        ]
+    parts.append(
+        "MSE: of the predictive mean to noise-free targets, over the test tasks, mean over seeds ± "
+        "half the 95% interval (over seeds by Student's t; with one seed over test tasks). NLL "
+        "(nats per point) and coverage: of noisy held-out targets. Noise std: the predictive's, "
+        "fitted on validation tasks. Training seconds are without compilation and evaluation."
+    )
+    parts.append(
+        f"¹ {GEM_BML_PAPER}, gives the sinusoid results only as the curves of its "
+        "figure 2(a), without numbers; “–” where the figure has no such curve."
+    )
+    return "\n\n".join(parts)
+
+
+def _curves_table(first: str, rows: dict[str, Curve]) -> str:
+    header = [first, *(f"MSE after {step} step{'' if step == 1 else 's'}" for step in _STEPS)]
+    cells = [[name, *(_cell(row, step) for step in _STEPS)] for name, row in rows.items()]
+    return table(header, cells)
+
+
+def _curves(results: Results) -> dict[str, Curve]:
+    metrics = results["metrics"]
+    return {
+        name: curve({"mse": mse, "mse_ci95": metrics["mse_ci95"][name]}, "mse")
+        for name, mse in metrics["mse"].items()
+    }
+
+
+def _command(results: Results) -> str:
+    command = results.get("command")
+    return f"```sh\n{generalised(command, workdir='DIR')}\n```" if command else ""
+
+
+def inner_steps(results: list[Results], output: pathlib.Path) -> str:
+    """Appendix C.2: how many inner steps MAML needs."""
+    parts = ["### How many inner steps MAML needs (appendix C.2)"]
+    for index, run in enumerate(results):
+        name = f"appendix_figure_2{f'_{index + 1}' if index else ''}.png"
+        figures.appendix_figure_2(run, output / name)
+        seeds = ", ".join(map(str, run["seeds"]))
+        parts += [
+            f"![MAML with different numbers of inner steps]({name})",
+            f"{run['meta_steps']:,} meta-steps, seeds {seeds}, {run['device']}. "
+            "The paper gives a figure without numbers.",
+            _curves_table("inner steps in training", _curves(run)),
+            _command(run),
+        ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def convex_combinations(results: list[Results], output: pathlib.Path) -> str:
+    """Appendix C.3: random points of the region that adapted weights span."""
+    parts = ["### Starting points inside the region of adapted weights (appendix C.3)"]
+    for index, run in enumerate(results):
+        name = f"appendix_figure_3{f'_{index + 1}' if index else ''}.png"
+        figures.appendix_figure_3(run, output / name)
+        parts += [
+            f"![Random starting points of A*]({name})",
+            f"{run['starts']} random convex combinations of {run['combined']} adapted weights "
+            f"each, {run['meta_steps']:,} meta-steps, {run['device']}. The paper gives a figure "
+            "without numbers.",
+            _curves_table(
+                "starting point",
+                {name.replace("_", " "): row for name, row in _curves(run).items()},
+            ),
+            _command(run),
+        ]
+    return "\n\n".join(part for part in parts if part)
+
+
+# A new experiment is a row here, and its fields in report_inputs.
+SECTIONS: dict[str, Section] = {
+    "sinusoid": sinusoid,
+    "inner_steps": inner_steps,
+    "convex_combinations": convex_combinations,
+}

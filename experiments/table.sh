@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Every run of the README's results table, then the table and its figures.
+#
+#   experiments/table.sh [JOBS]
+#
+# JOBS runs go on side by side (default 2). Runs live in runs/table and go on where they stopped;
+# their results.json are kept in experiments/results. About two hours on 2 CPU cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+jobs=${1:-2}
+python=${PYTHON:-python}
+
+commands() {
+  local setting seed base
+  for setting in default challenging; do
+    for seed in 0 1 2; do
+      base="--setting=$setting --seed=$seed --workdir=runs/table/$setting"
+      for algorithm in gem_bml_plus gem_bml reptile fomaml; do
+        echo "--algorithm=$algorithm $base/$algorithm/seed_$seed"
+      done
+      for rate in 0.001 0.01; do
+        for steps in 1 5; do
+          echo "--algorithm=maml --config.inner_learning_rate=$rate --config.inner_steps=$steps" \
+            "$base/maml_${steps}_steps_at_$rate/seed_$seed"
+        done
+      done
+      for algorithm in gem_bml_plus gem_bml; do
+        echo "--algorithm=$algorithm --preset=paper $base/${algorithm}_paper/seed_$seed"
+      done
+    done
+  done
+}
+
+commands | xargs -P "$jobs" -I{} sh -c "$python -m experiments.sinusoid {} 2>&1 | tail -n 7"
+(cd runs/table && find . -name results.json -exec cp --parents {} ../../experiments/results/ \;)
+"$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
+cp runs/table/challenging/gem_bml_plus/seed_0/predictions.png experiments/results/predictions.png
