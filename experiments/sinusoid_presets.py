@@ -40,7 +40,7 @@ _GEM: dict[str, object] = {
     "inner_learning_rate": 0.1,
     "kl_weight": 0.1,
     "log_std_multiplier": 2.0,
-    "meta_learning_rate": 2e-3,
+    "meta_learning_rate": 1e-3,
     "meta_log_std_multiplier": 0.3,
 }
 _POINT: dict[str, object] = {
@@ -54,10 +54,10 @@ _POINT: dict[str, object] = {
 # Preset -> algorithm -> setting ("*": any other) -> the fields that differ from SinusoidConfig.
 PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
     "tuned": {
-        "gem_bml_plus": {"*": _GEM},
-        "gem_bml": {"*": _GEM},
+        "gem_bml_plus": {"default": _GEM | {"meta_learning_rate": 2e-3}, "*": _GEM},
+        "gem_bml": {"default": _GEM | {"meta_learning_rate": 2e-3}, "*": _GEM},
         "maml": {"*": _POINT},
-        "fomaml": {"*": _POINT},
+        "fomaml": {"*": _POINT | {"meta_learning_rate": 3e-3}},
         "reptile": {
             "*": _POINT
             | {"meta_optimizer": "sgd", "meta_learning_rate": 1.0, "meta_schedule": "linear"}

@@ -1,0 +1,30 @@
+"""What all tests share: reproducible property tests, float64, and a server for whole programs."""
+
+import pathlib
+from collections.abc import Iterator
+
+import hypothesis
+import jax
+import pytest
+
+from tests.programs import Programs
+
+# Compiling takes longer than hypothesis's deadline; the examples are the same at every run.
+hypothesis.settings.register_profile("gembml", deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile("gembml")
+
+
+@pytest.fixture(scope="module")
+def float64() -> Iterator[None]:
+    """JAX computes in float64 for this module."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Runs `python -m experiments.sinusoid` quickly, many times."""
+    directory: pathlib.Path = tmp_path_factory.mktemp("programs")
+    with Programs(directory) as server:
+        yield server

@@ -1,0 +1,47 @@
+"""Gradient steps of any optax optimizer on the log-likelihood."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gembml import Delta
+from gembml.inference import infer, point
+from tests.problems import log_likelihood, make_task, make_weights
+
+KEY = jax.random.key(0)
+SUPPORT = make_task(0).support
+
+
+def test_point_inference_is_the_optimizer_run_by_hand():
+    optimizer = optax.adam(0.05)
+    weights = make_weights(0)
+    state = optimizer.init(weights)
+    for _ in range(7):
+        gradient = jax.grad(log_likelihood)(weights, SUPPORT)
+        updates, state = optimizer.update(jax.tree.map(jnp.negative, gradient), state, weights)
+        weights = optax.apply_updates(weights, updates)
+    inference = point(log_likelihood, optimizer)
+    end = infer(inference, KEY, Delta(make_weights(0)), lambda *_: SUPPORT, 7)
+    # float32 rounding; Adam's division by the square root amplifies it.
+    np.testing.assert_allclose(end.mean, weights, rtol=1e-4, atol=1e-5)
+
+
+def test_first_order_takes_the_same_steps():
+    ends = [
+        infer(
+            point(log_likelihood, optax.sgd(0.1), first_order=first_order),
+            KEY,
+            Delta(make_weights(0)),
+            lambda *_: SUPPORT,
+            3,
+        ).mean
+        for first_order in (False, True)
+    ]
+    np.testing.assert_array_equal(*ends)
+
+
+def test_inference_raises_the_likelihood():
+    prior = Delta(make_weights(0))
+    end = infer(point(log_likelihood, optax.sgd(0.1)), KEY, prior, lambda *_: SUPPORT, 20)
+    assert log_likelihood(end.mean, SUPPORT) > log_likelihood(prior.mean, SUPPORT)

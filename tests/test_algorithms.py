@@ -1,0 +1,201 @@
+"""What holds for every row of the algorithm table."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gembml import ALGORITHMS, LearnerConfig, MetaLearner, OptionError, make_learner, meta_steps
+from gembml.algorithms import OPTAX_OPTIMIZERS
+from gembml.models import MLP
+from tests import toy
+
+STEPS = 300
+KEY = jax.random.key(0)
+every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)
+
+
+def learner_of(name: str, observe=lambda: None, **changes) -> MetaLearner:
+    config = dataclasses.replace(toy.CONFIGS[name], **changes)
+    return make_learner(name, toy.problem(observe), config, STEPS)
+
+
+def validation_log_likelihood(learner: MetaLearner, prior) -> float:
+    """Mean log-likelihood of 50 tasks' query data after 5 steps on the support."""
+    problem = toy.problem()
+
+    def one(key, task):
+        path = learner.adapt(prior, key, lambda *_: task.support, 5)
+        weights = jax.tree.map(lambda a: a[-1], path).mean
+        return problem.log_likelihood(weights, task.query)
+
+    keys = jax.random.split(jax.random.key(1), 50)
+    tasks = jax.vmap(lambda k: jax.tree.map(lambda a: a[0], toy.sample_tasks(k)))(keys)
+    return float(jnp.mean(jax.vmap(one)(keys, tasks)))
+
+
+def all_finite(tree) -> bool:
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
+
+
+@every_algorithm
+def test_meta_training_improves_held_out_tasks_is_finite_and_traces_once(name):
+    traces = []
+    learner = learner_of(name, observe=lambda: traces.append(1))
+    state = learner.init(KEY)
+    before = validation_log_likelihood(learner, state.prior)
+    traces.clear()
+    run = jax.jit(meta_steps(learner, toy.sample_tasks, KEY, STEPS // 3))
+    for call in range(3):
+        state, metrics = run(state, jnp.int32(call * STEPS // 3))
+        if call == 0:
+            traced = len(traces)
+        assert len(traces) == traced
+        assert all_finite((state, metrics))
+        assert metrics.meta_gradient_norm.shape == (STEPS // 3,)
+    # Untrained, the error per point is about that of predicting zero, 2.5^2 / 2; half of it goes
+    # within a few hundred steps, whichever the method.
+    after = validation_log_likelihood(learner, state.prior)
+    constant = 5 * float(jax.scipy.stats.norm.logpdf(0.0, 0.0, 0.5))
+    assert constant - after < 0.5 * (constant - before)
+
+
+@every_algorithm
+def test_learners_vmap_over_seeds(name):
+    learner = learner_of(name)
+    keys = jax.random.split(KEY, 3)
+    tasks = jax.vmap(toy.sample_tasks)(keys)
+    states = jax.vmap(learner.init)(keys)
+    together, _ = jax.jit(jax.vmap(learner.update))(states, keys, tasks)
+    alone, _ = jax.jit(learner.update)(*jax.tree.map(lambda a: a[1], (states, keys, tasks)))
+    for batch, single in zip(*map(jax.tree.leaves, (together.prior, alone.prior)), strict=True):
+        # Batched matrix products are summed in another order.
+        np.testing.assert_allclose(batch[1], single, rtol=1e-4, atol=1e-5)
+
+
+@every_algorithm
+def test_update_keeps_shapes_and_types(name):
+    learner = learner_of(name)
+    state = learner.init(KEY)
+    new, _ = jax.eval_shape(learner.update, state, KEY, toy.sample_tasks(KEY))
+    shape = lambda leaf: (leaf.shape, leaf.dtype)  # noqa: E731
+    assert jax.tree.map(shape, state) == jax.tree.map(shape, new)
+
+
+@every_algorithm
+def test_weights_are_drawn_from_what_the_learner_adapts(name):
+    learner = learner_of(name)
+    state = learner.init(KEY)
+    task = jax.tree.map(lambda a: a[0], toy.sample_tasks(KEY))
+    path = learner.adapt(state.prior, KEY, lambda *_: task.support, 4)
+    weights = learner.sample(KEY, jax.tree.map(lambda a: a[-1], path), 7)
+    assert path.mean.shape == (5, *state.prior.mean.shape)
+    assert weights.shape == (7, *state.prior.mean.shape)
+    np.testing.assert_array_equal(path.mean[0], state.prior.mean)
+
+
+@pytest.mark.parametrize("optimizer", OPTAX_OPTIMIZERS)
+def test_every_listed_optax_optimizer_takes_a_learning_rate_and_steps(optimizer):
+    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
+    transformation = getattr(optax, optimizer)(0.1)
+    state = transformation.init(params)
+    for _ in range(2):  # rprop's first step is zero
+        updates, state = transformation.update(params, state, params)
+    assert all_finite(updates)
+    assert any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(updates))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_the_meta_learning_rate_follows_its_schedule(schedule):
+    learner = learner_of("reptile", meta_schedule=schedule)
+    tasks = toy.sample_tasks(KEY)
+    state = learner.init(KEY)
+    # The optimizer's count says where in the schedule a step lies; Reptile's SGD moves in
+    # proportion to the learning rate.
+    step = jax.jit(learner.update)
+
+    def moved(count: int) -> float:
+        at = jax.tree.map(lambda leaf: jnp.full_like(leaf, count), state.optimizer_state)
+        new, _ = step(state._replace(optimizer_state=at), KEY, tasks)
+        return float(jnp.linalg.norm(new.prior.mean - state.prior.mean))
+
+    fractions = {"constant": (1.0, 1.0), "linear": (0.5, 0.0), "cosine": (0.5, 0.0)}[schedule]
+    np.testing.assert_allclose(
+        [moved(STEPS // 2) / moved(0), moved(STEPS) / moved(0)], fractions, rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", ["maml", "fomaml", "reptile"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("inner_optimizer", "natural_gradient"),
+        ("meta_optimizer", "online_em"),
+        ("meta_natural", True),
+    ],
+)
+def test_gaussian_choices_are_refused_for_a_delta_posterior_in_one_sentence(name, field, value):
+    with pytest.raises(OptionError) as error:
+        learner_of(name, **{field: value})
+    message = str(error.value)
+    assert f"config.{field}={value} needs a Gaussian posterior" in message
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+def test_an_unknown_algorithm_is_refused_with_the_names():
+    with pytest.raises(OptionError, match=r"algorithm must be one of gem_bml, .*, not 'mamba'"):
+        make_learner("mamba", toy.problem(), LearnerConfig(), 1)
+
+
+def test_an_odd_number_of_samples_in_pairs_is_refused():
+    with pytest.raises(OptionError, match="must be even"):
+        learner_of("gem_bml", num_samples=3, antithetic=True)
+
+
+def test_a_local_expectation_is_refused_where_the_network_has_none():
+    with pytest.raises(OptionError, match="needs a network with a local reparameterisation"):
+        learner_of("gem_bml", expectation="local")
+
+
+def test_a_local_expectation_is_the_network_s_own():
+    problem = toy.problem()._replace(local_log_likelihood=lambda key, weights, data: jnp.zeros(()))
+    config = dataclasses.replace(toy.CONFIGS["gem_bml"], expectation="local")
+    learner = make_learner("gem_bml", problem, config, STEPS)
+    state = learner.init(KEY)
+    task = jax.tree.map(lambda a: a[0], toy.sample_tasks(KEY))
+    path = learner.adapt(state.prior, KEY, lambda *_: task.support, 3)
+    # Without data to fit, the posterior stays at the prior.
+    np.testing.assert_allclose(path.mean[-1], state.prior.mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_online_em_with_a_step_above_one_is_refused(schedule):
+    with pytest.raises(OptionError, match=r"\(0, 1\]"):
+        learner_of(
+            "gem_bml", meta_optimizer="online_em", meta_learning_rate=2.0, meta_schedule=schedule
+        )
+
+
+def temporary_bytes(name: str, inner_steps: int) -> int:
+    """Of the compiled meta-step, with the experiments' network."""
+    config = dataclasses.replace(toy.CONFIGS[name], inner_steps=inner_steps)
+    learner = make_learner(name, toy.problem(network=MLP((40, 40))), config, STEPS)
+    arguments = jax.eval_shape(lambda key: (learner.init(key), key, toy.sample_tasks(key)), KEY)
+    memory = jax.jit(learner.update).lower(*arguments).compile().memory_analysis()
+    assert memory is not None
+    return memory.temp_size_in_bytes
+
+
+# What grows is a pair of keys per step, 0.3%.
+@pytest.mark.parametrize("name", ["gem_bml_plus", "reptile"])
+def test_memory_of_gradient_em_does_not_grow_with_inner_steps(name):
+    assert temporary_bytes(name, 50) <= 1.05 * temporary_bytes(name, 5)
+
+
+def test_memory_of_maml_grows_with_inner_steps():
+    # Its loops of up to 5 steps are unrolled, hence 6.
+    assert temporary_bytes("maml", 50) > 3 * temporary_bytes("maml", 6)
