@@ -7,7 +7,6 @@ numbers are of the machine it runs on, and nothing fails when one is missed.
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -142,7 +141,6 @@ PARTS: dict[str, Callable[[int, int], tuple[Any, str]]] = {
     "dispatch": dispatch,
 }
 
-# The name that experiments.sinusoid has too is defined anew.
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory for benchmark.json and benchmark.md")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timed repeats after one warm-up")
 _LENGTH = flags.DEFINE_integer("steps_per_dispatch", 500, "meta-steps per compiled call")
@@ -166,7 +164,7 @@ def main(argv: list[str]) -> None:
         texts.append(text)
         print(f"\n{text}", flush=True)
     if directory is not None:
-        command = "python -m experiments.benchmark " + " ".join(sys.argv[1:])
+        command = command_line.command("experiments.benchmark")
         content = {"experiment": "benchmark", **measured, "command": command, **about}
         write_json(directory / "benchmark.json", content)
         text = "\n\n".join(texts) + "\n"
@@ -174,6 +172,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    for flag in ("algorithm", "setting", "preset", "seed", "meta_steps"):  # of experiments.sinusoid
-        delattr(flags.FLAGS, flag)
     command_line.run(main)

@@ -1,7 +1,9 @@
 """Flags from typed configs, and errors as one sentence with an exit code."""
 
 import dataclasses
+import errno
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -12,7 +14,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 from absl import app, flags, logging
 
-from gembml.options import OptionError, allowed, check
+from gembml import ALGORITHMS
+from gembml.options import OptionError, allowed, has_effect
 from gembml.training import DivergedError, InputError, InterruptedRunError
 
 Config = TypeVar("Config")
@@ -21,22 +24,25 @@ _PREFIX = "config."
 
 def define_config_flags(config_class: type) -> None:
     """A flag ``--config.NAME`` for each field of a dataclass; unset, the preset's value holds."""
-    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+    define = {
+        bool: flags.DEFINE_boolean,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }
     for field in dataclasses.fields(config_class):
-        text = f"{field.metadata['description']} ({allowed(field)}; default {field.default})"
-        if field.type is bool:
-            flags.DEFINE_boolean(_PREFIX + field.name, None, text)
-        else:
-            define[field.type](_PREFIX + field.name, None, text)
+        text = f"{field.metadata['description']} ({allowed(field)}; unset: as in the preset)"
+        holder = define[field.type](_PREFIX + field.name, None, text)
+        # The program's own help lists its own flags only.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[holder.name])
 
 
-def override(config: Config, **facts: str) -> Config:
+def override(config: Config, algorithm: str) -> Config:
     """``config`` with the fields that ``--config.NAME`` flags name replaced.
 
-    ``facts`` are choices made elsewhere that an option's ``only`` may name.
-
     Raises:
-      OptionError: if the result is out of range, or a given option has no effect.
+      OptionError: if the result is out of range, or a given option has no effect with the
+        algorithm or with the other choices.
     """
     given = {
         field.name: flags.FLAGS[_PREFIX + field.name].value
@@ -44,15 +50,12 @@ def override(config: Config, **facts: str) -> Config:
         if flags.FLAGS[_PREFIX + field.name].value is not None
     }
     config = dataclasses.replace(config, **given)  # type: ignore[type-var]
-    check(config)
-    choices = dataclasses.asdict(config) | facts  # type: ignore[call-overload]
+    choices = dataclasses.asdict(config)  # type: ignore[call-overload]
+    choices["posterior family"] = ALGORITHMS[algorithm].family
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        for name, value in field.metadata["only"]:
-            if field.name in given and choices[name] != value:
-                raise OptionError(
-                    f"--config.{field.name} has an effect only with {name} {value}, "
-                    f"and here it is {choices[name]}."
-                )
+        needed = has_effect(field, choices)
+        if field.name in given and needed:
+            raise OptionError(f"--config.{field.name} has an effect only with {needed}.")
     return config
 
 
@@ -63,10 +66,10 @@ def choose(flag: str, table: Mapping[str, Any], name: str) -> Any:
     return table[name]
 
 
-def in_range(flag: str, value: int, least: int) -> int:
+def in_range(flag: str, value: int, least: int, most: int = 2**31 - 1) -> int:
     """``value``, or an error that says what is allowed."""
-    if value < least:
-        raise InputError(f"--{flag} must be at least {least}, not {value}.")
+    if not least <= value <= most:
+        raise InputError(f"--{flag} must be at least {least} and at most {most}, not {value}.")
     return value
 
 
@@ -107,6 +110,12 @@ def run(main: Callable[[list[str]], None]) -> None:
         except InterruptedRunError as error:
             print(error, flush=True)
             return 130
+        except KeyboardInterrupt:
+            return _fail("stopped; the same command goes on from the last checkpoint.", 130)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+                raise
+            return _fail(f"{error}; checkpoints written before are kept.", 1)
         return 0
 
     app.run(guarded, flags_parser=_parse)
@@ -123,3 +132,8 @@ def given(flag: str, value: str | None) -> str:
     if not value:
         raise InputError(f"--{flag}=DIR is needed: the directory to write to.")
     return value
+
+
+def command(module: str) -> str:
+    """The command line that runs this again."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])

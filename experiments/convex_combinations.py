@@ -15,7 +15,6 @@ reading. Omniglot, which the paper shows too, is not part of this program.
 import dataclasses
 import functools
 import pathlib
-import sys
 from typing import Any
 
 from absl import flags
@@ -165,7 +164,7 @@ _CONCENTRATION = flags.DEFINE_float(
 def main(argv: list[str]) -> None:
     """Run the program that the flags describe."""
     command_line.no_arguments(argv)
-    config = command_line.override(preset("tuned", _ALGORITHM, _SETTING))
+    config = command_line.override(preset("tuned", _ALGORITHM, _SETTING), _ALGORITHM)
     workdir = command_line.given("workdir", _WORKDIR.value)
     if not 1 <= _COMBINED.value <= _REGION_TASKS:
         raise InputError(f"--combined must be 1 to {_REGION_TASKS}, not {_COMBINED.value}.")
@@ -176,10 +175,10 @@ def main(argv: list[str]) -> None:
         starts=command_line.in_range("starts", _STARTS.value, 2),
         combined=_COMBINED.value,
         concentration=_CONCENTRATION.value,
-        seed=command_line.in_range("seed", _SEED.value, 0),
+        seed=command_line.in_range("seed", _SEED.value, 0, 2**32 - 1),
         meta_steps=command_line.in_range("meta_steps", _META_STEPS.value, 1),
         workdir=workdir,
-        command="python -m experiments.convex_combinations " + " ".join(sys.argv[1:]),
+        command=command_line.command("experiments.convex_combinations"),
     )
     print(summary(results))
     print(f"Results and figure: {pathlib.Path(workdir) / 'results.json'}")

@@ -9,7 +9,6 @@ each run in ``DIR/steps_N/seed_S``, and gathers them in ``DIR/results.json`` and
 
 import dataclasses
 import pathlib
-import sys
 from typing import Any
 
 from absl import flags
@@ -111,7 +110,7 @@ def main(argv: list[str]) -> None:
     command_line.no_arguments(argv)
     if flags.FLAGS["config.inner_steps"].present:
         raise InputError("--config.inner_steps is what is compared: write --inner_steps=1,2,3.")
-    config = command_line.override(preset("tuned", _ALGORITHM, _SETTING))
+    config = command_line.override(preset("tuned", _ALGORITHM, _SETTING), _ALGORITHM)
     workdir = command_line.given("workdir", _WORKDIR.value)
     results = run_inner_steps(
         config,
@@ -119,7 +118,7 @@ def main(argv: list[str]) -> None:
         seeds=whole_numbers("seeds", _SEEDS.value, 0),
         meta_steps=command_line.in_range("meta_steps", _META_STEPS.value, 1),
         workdir=workdir,
-        command="python -m experiments.inner_steps " + " ".join(sys.argv[1:]),
+        command=command_line.command("experiments.inner_steps"),
     )
     print(summary(results))
     print(f"Results and figure: {pathlib.Path(workdir) / 'results.json'}")

@@ -8,7 +8,6 @@ goes on where it was stopped.
 """
 
 import pathlib
-import sys
 from typing import Any
 
 from absl import flags
@@ -22,12 +21,17 @@ from gembml import ALGORITHMS
 from gembml.tasks.sinusoid import SETTINGS
 
 
+def _cell(value: float | None) -> str:
+    return f"{'diverged':>10}" if value is None else f"{value:>10.3f}"
+
+
 def summary(results: dict[str, Any]) -> str:
     """The results as a few lines for the terminal."""
-    metrics, steps = results["metrics"], [0, 1, 5, 10, 20]
+    metrics = results["metrics"]
+    steps = [step for step in (0, 1, 5, 10, 20) if str(step) in metrics["mse"]]
     lines = [f"{'adaptation steps':>18}" + "".join(f"{step:>10}" for step in steps)]
     for name in ("mse", "mse_ci95", "nll", "coverage90"):
-        row = "".join(f"{metrics[name].get(str(step), float('nan')):>10.3f}" for step in steps)
+        row = "".join(f"{_cell(metrics[name][str(step)])}" for step in steps)
         lines.append(f"{name:>18}{row}")
     return "\n".join(lines)
 
@@ -47,18 +51,17 @@ def main(argv: list[str]) -> None:
     command_line.choose("setting", SETTINGS, _SETTING.value)
     command_line.choose("preset", PRESETS, _PRESET.value)
     config = command_line.override(
-        preset(_PRESET.value, _ALGORITHM.value, _SETTING.value),
-        **{"posterior family": ALGORITHMS[_ALGORITHM.value].family},
+        preset(_PRESET.value, _ALGORITHM.value, _SETTING.value), _ALGORITHM.value
     )
     workdir = command_line.given("workdir", _WORKDIR.value)
     results = run_experiment(
         _ALGORITHM.value,
         _SETTING.value,
         config,
-        seed=command_line.in_range("seed", _SEED.value, 0),
+        seed=command_line.in_range("seed", _SEED.value, 0, 2**32 - 1),
         meta_steps=command_line.in_range("meta_steps", _META_STEPS.value, 1),
         workdir=workdir,
-        command="python -m experiments.sinusoid " + " ".join(sys.argv[1:]),
+        command=command_line.command("experiments.sinusoid"),
     )
     print(summary(results))
     print(f"Results and figures: {pathlib.Path(workdir) / 'results.json'}")

@@ -147,9 +147,9 @@ def fit_noise_std(experiment: Experiment, prior: Distribution, num_tasks: int) -
 
         return jnp.mean(lax.map(one, (keys, tasks), batch_size=50), axis=0)
 
-    return float(
-        _NOISE_STDS[int(np.argmin(np.asarray(nll(jnp.asarray(_NOISE_STDS, jnp.float32)))))]
-    )
+    nlls = np.asarray(nll(jnp.asarray(_NOISE_STDS, jnp.float32)))
+    # Where adaptation diverges on a task no noise fits, and the widest is the honest one.
+    return float(_NOISE_STDS[np.nanargmin(nlls) if np.isfinite(nlls).any() else -1])
 
 
 def prediction_examples(
@@ -160,9 +160,10 @@ def prediction_examples(
 
     @jax.jit
     def bands(key: Key, task: sinusoid.HeldOutTask) -> tuple[jax.Array, jax.Array]:
-        posteriors = experiment.learner.adapt(prior, key, lambda *_: task.support, ADAPTED)
+        adapt_key, sample_key = jax.random.split(key)
+        posteriors = experiment.learner.adapt(prior, adapt_key, lambda *_: task.support, ADAPTED)
         ends = jax.tree.map(lambda a: a[jnp.array([0, -1])], posteriors)
-        curves = jax.vmap(lambda q: experiment.predict(key, q, x))(ends)[..., 0]
+        curves = jax.vmap(lambda q: experiment.predict(sample_key, q, x))(ends)[..., 0]
         return curves.mean(axis=1), jnp.sqrt(curves.var(axis=1) + noise_std**2)
 
     tasks = experiment.held_out(TEST_SEED, number)

@@ -41,8 +41,8 @@ def error_against_steps(results: dict[str, Any], path: pathlib.Path) -> None:
     """Test error against adaptation steps, with the 95% interval over tasks."""
     metrics = results["metrics"]
     steps = sorted(int(step) for step in metrics["mse"])
-    mse = np.array([metrics["mse"][str(step)] for step in steps])
-    half = np.array([metrics["mse_ci95"][str(step)] for step in steps])
+    mse = np.array([metrics["mse"][str(step)] for step in steps], dtype=float)
+    half = np.array([metrics["mse_ci95"][str(step)] for step in steps], dtype=float)
     algorithm = results["algorithm"]
     with style.figure(path, 4.2, 3.0) as figure:
         axes = figure.subplots()

@@ -7,6 +7,7 @@ paper's appendix C.4.1 as printed.
 import dataclasses
 
 from gembml import LearnerConfig
+from gembml.algorithms import GAUSSIAN
 from gembml.options import option
 
 
@@ -27,8 +28,10 @@ class SinusoidConfig(LearnerConfig):
     noise_std: float = option(
         0.3, "observation noise of the likelihood", above=0.0, only=(("likelihood", "gaussian"),)
     )
-    test_steps: int = option(20, "adaptation steps at test", least=1, most=10_000)
-    test_samples: int = option(20, "weight samples of a predictive", least=1, most=10_000)
+    test_steps: int = option(20, "adaptation steps at test", least=1, most=1_000)
+    test_samples: int = option(
+        20, "weight samples of a predictive", least=1, most=1_000, only=GAUSSIAN
+    )
     test_tasks: int = option(600, "test tasks", least=2, most=1_000_000)
     validation_tasks: int = option(200, "validation tasks", least=2, most=1_000_000)
     steps_per_dispatch: int = option(500, "meta-steps per compiled call", least=1, most=100_000)

@@ -22,8 +22,12 @@ from gembml.evaluation import ci95
 from gembml.training import open_workdir, read_metrics, train, write_json
 
 
-def _by_step(steps: tuple[int, ...], values: np.ndarray) -> dict[str, float]:
-    return {str(step): round(float(value), 6) for step, value in zip(steps, values, strict=True)}
+def _by_step(steps: tuple[int, ...], values: np.ndarray) -> dict[str, float | None]:
+    """Values by number of steps; None, JSON's null, where adaptation diverged."""
+    return {
+        str(step): round(float(value), 6) if np.isfinite(value) else None
+        for step, value in zip(steps, values, strict=True)
+    }
 
 
 def run_experiment(
@@ -73,8 +77,9 @@ def run_experiment(
         checkpoint_every=config.checkpoint_every,
     )
     noise_std = fit_noise_std(experiment, state.prior, config.validation_tasks)
-    # Every step to the paper's 10, then every fifth.
-    steps = tuple(n for n in range(config.test_steps + 1) if n <= ADAPTED or n % 5 == 0)
+    # Every step to the paper's 10, then every fifth, and the last.
+    last = config.test_steps
+    steps = tuple(n for n in range(last + 1) if n <= ADAPTED or n % 5 == 0 or n == last)
     metrics = jax.tree.map(
         np.asarray,
         evaluate(experiment, state.prior, TEST_SEED, config.test_tasks, steps, noise_std),

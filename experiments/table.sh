@@ -33,7 +33,8 @@ commands() {
   done
 }
 
-commands | xargs -P "$jobs" -I{} sh -c "$python -m experiments.sinusoid {} 2>&1 | tail -n 7"
+# xargs goes on after a run that fails, and fails itself at the end.
+commands | xargs -P "$jobs" -I{} sh -c "$python -m experiments.sinusoid {}"
 "$python" -m experiments.inner_steps --workdir=runs/table/inner_steps
 "$python" -m experiments.convex_combinations --workdir=runs/table/convex_combinations
 (cd runs/table && find . -name results.json -exec cp --parents {} ../../experiments/results/ \;)

@@ -5,7 +5,6 @@ every number are options. Nothing here is a training loop of its own.
 """
 
 import dataclasses
-import inspect
 from typing import NamedTuple
 
 import optax
@@ -40,26 +39,29 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
-def _optax_names() -> tuple[str, ...]:
-    """Optax's optimizers that take a learning rate and need nothing else."""
-    names = []
-    for name, make in vars(optax).items():
-        if not inspect.isfunction(make) or name.startswith("_"):
-            continue
-        parameters = list(inspect.signature(make).parameters.values())
-        required = [p.name for p in parameters if p.default is p.empty and p.kind != p.VAR_KEYWORD]
-        if required == ["learning_rate"] and not name.startswith("scale_by"):
-            names.append(name)
-    return tuple(sorted(names))
-
-
-OPTAX_OPTIMIZERS = _optax_names()
-
+# Optax's optimizers that need a learning rate only, and take a schedule.
+OPTAX_OPTIMIZERS = (
+    "adabelief",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "amsgrad",
+    "lamb",
+    "lion",
+    "novograd",
+    "radam",
+    "rmsprop",
+    "sgd",
+    "sign_sgd",
+    "yogi",
+)
 
 # Where an option has an effect.
-_GAUSSIAN = (("posterior family", "gaussian"),)
-_WEIGHTS = (*_GAUSSIAN, ("expectation", "weights"))
-_NATURAL = (*_GAUSSIAN, ("inner_optimizer", "natural_gradient"))
+GAUSSIAN = (("posterior family", "gaussian"),)
+_WEIGHTS = (*GAUSSIAN, ("expectation", "weights"))
+_GRADIENT = (*GAUSSIAN, ("meta_optimizer", "not online_em"))
+_NATURAL = (*GAUSSIAN, ("inner_optimizer", "natural_gradient"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,15 +79,15 @@ class LearnerConfig:
         "weights",
         "how the ELBO's expectation is sampled: weights, or local (the local reparameterisation)",
         choices=("weights", "local"),
-        only=_GAUSSIAN,
+        only=GAUSSIAN,
     )
     num_samples: int = option(
         2, "weight samples per inner step", least=1, most=1_000, only=_WEIGHTS
     )
     antithetic: bool = option(True, "draw weight samples in pairs m + s e, m - s e", only=_WEIGHTS)
-    kl_weight: float = option(1.0, "weight of the KL term of the ELBO", least=0.0, only=_GAUSSIAN)
+    kl_weight: float = option(1.0, "weight of the KL term of the ELBO", least=0.0, only=GAUSSIAN)
     log_std_init: float = option(
-        -3.5, "the prior's log std at the start", most=10.0, only=_GAUSSIAN
+        -3.5, "the prior's log std at the start", least=-20.0, most=10.0, only=GAUSSIAN
     )
     log_std_multiplier: float = option(
         2.0, "log-std steps are this much longer than the mean's", least=0.0, only=_NATURAL
@@ -99,13 +101,13 @@ class LearnerConfig:
         "optimizer of the meta-step: online_em (gaussian) or one of optax's",
         choices=("online_em", *OPTAX_OPTIMIZERS),
     )
-    meta_natural: bool = option(True, "precondition the meta-gradient by Fisher", only=_GAUSSIAN)
+    meta_natural: bool = option(True, "precondition the meta-gradient by Fisher", only=_GRADIENT)
     meta_learning_rate: float = option(1e-3, "learning rate of the meta-step", above=0.0)
     meta_log_std_multiplier: float = option(
         1.0,
         "the prior's log-std steps are this much longer than its mean's",
         least=0.0,
-        only=_GAUSSIAN,
+        only=_GRADIENT,
     )
     meta_schedule: str = option(
         "cosine",
@@ -161,12 +163,12 @@ def _meta_optimizer(
                 "config.meta_learning_rate must lie in (0, 1] with online_em, "
                 f"not {config.meta_learning_rate}."
             )
-        parts = [online_em(schedule)]  # it has the Fisher metric built in
-    else:
-        parts = [getattr(optax, config.meta_optimizer)(schedule)]
-        if config.meta_natural:
-            parts.insert(0, scale_by_fisher())
-    return optax.chain(*parts, scale_log_std(config.meta_log_std_multiplier))
+        return online_em(schedule)  # it has the Fisher metric built in, and both steps in one
+    return optax.chain(
+        scale_by_fisher() if config.meta_natural else optax.identity(),
+        getattr(optax, config.meta_optimizer)(schedule),
+        scale_log_std(config.meta_log_std_multiplier),
+    )
 
 
 def make_learner(

@@ -32,7 +32,8 @@ Collect = Callable[[Key, Params], Data]
 """Gives a task's data to the inner loop, once per inner step.
 
 Supervised data ignore both arguments; mini-batches use the key; rollouts use the key and the
-weights, which are the current policy.
+weights, which are the current policy. What it returns is a constant: no gradient flows through it
+into the weights that collected it.
 """
 
 
@@ -102,7 +103,9 @@ class Metrics(NamedTuple):
     """What one meta-step says about itself."""
 
     meta_gradient_norm: jax.Array
-    """Euclidean norm of the meta-gradient, averaged over tasks first; non-finite where it is."""
+    """Euclidean norm of the meta-gradient, averaged over tasks first."""
+    finite: jax.Array
+    """Whether the meta-gradient and the new prior are finite."""
 
 
 class MetaLearner(NamedTuple):

@@ -49,12 +49,21 @@ def meta_learner(
         descent = jax.tree.map(jnp.negative, gradient)
         updates, optimizer_state = optimizer.update(descent, state.optimizer_state, state.prior)
         prior = optax.apply_updates(state.prior, updates)
-        return LearnerState(prior, optimizer_state), Metrics(optax.global_norm(gradient))
+        norm = optax.global_norm(gradient)
+        # A sum is finite only if every term is: one reduction instead of one test per entry.
+        total = sum((jnp.sum(leaf) for leaf in jax.tree.leaves(prior)), start=norm)
+        return LearnerState(prior, optimizer_state), Metrics(norm, jnp.isfinite(total))
 
     def adapt(prior: Distribution, key: Key, collect: Collect, num_steps: int) -> Distribution:
         return trajectory(inference, key, prior, collect, num_steps)
 
     return MetaLearner(init, update, adapt, family.sample)
+
+
+def step_keys(key: Key, step: jax.Array | int) -> tuple[Key, Key]:
+    """The keys of meta-step ``step``: for drawing its tasks, and for its update."""
+    task_key, update_key = jax.random.split(jax.random.fold_in(key, step))
+    return task_key, update_key
 
 
 def meta_steps(
@@ -73,10 +82,10 @@ def meta_steps(
 
     def run(state: LearnerState, first_step: jax.Array) -> tuple[LearnerState, Metrics]:
         steps = first_step + jnp.arange(length)
-        keys = jax.vmap(lambda step: jax.random.split(jax.random.fold_in(key, step)))(steps)
-        tasks = jax.vmap(sample_tasks)(keys[:, 0])
+        task_keys, update_keys = jax.vmap(lambda step: step_keys(key, step))(steps)
+        tasks = jax.vmap(sample_tasks)(task_keys)
         return jax.lax.scan(
-            lambda state, xs: learner.update(state, *xs), state, (keys[:, 1], tasks)
+            lambda state, xs: learner.update(state, *xs), state, (update_keys, tasks)
         )
 
     return run

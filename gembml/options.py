@@ -21,7 +21,8 @@ def option(
 ) -> Any:
     """A dataclass field with a description and a range: [least, most], (above, most] or choices.
 
-    ``only``, pairs (name, value), says that the option has an effect only with these choices.
+    ``only``, pairs (name, value), says that the option has an effect only with these choices; a
+    value "not X" stands for any other than X.
     """
     metadata = {
         "description": description,
@@ -49,6 +50,14 @@ def allowed(field: dataclasses.Field) -> str:
     return " and ".join(bounds) or f"any {getattr(field.type, '__name__', field.type)}"
 
 
+def has_effect(field: dataclasses.Field, choices: dict[str, Any]) -> str | None:
+    """None if the option has an effect under these choices, else the choice that it needs."""
+    for name, value in field.metadata["only"]:
+        if (choices[name] != value.removeprefix("not ")) != value.startswith("not "):
+            return f"{name} {value}, and here it is {choices[name]}"
+    return None
+
+
 def check(config: Any) -> None:
     """Raise :class:`OptionError` if a field of the dataclass lies outside its allowed values."""
     for field in dataclasses.fields(config):
@@ -60,7 +69,8 @@ def check(config: Any) -> None:
                 (m.get("least") is None or value >= m["least"])
                 and (m.get("above") is None or value > m["above"])
                 and (m.get("most") is None or value <= m["most"])
-                and not (isinstance(value, float) and math.isnan(value))
+                and (not isinstance(value, float) or math.isfinite(value))
+                and (field.type is not int or isinstance(value, int))
             )
         if not ok:
             raise OptionError(f"config.{field.name} must be {allowed(field)}, not {value}.")

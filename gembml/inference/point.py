@@ -29,7 +29,7 @@ def point(
         keys: StepKeys, state: InferenceState, prior: Delta, collect: Collect
     ) -> InferenceState:
         del prior
-        data = collect(keys.data, state.posterior.mean)
+        data = collect(keys.data, jax.lax.stop_gradient(state.posterior.mean))
         gradient = jax.grad(lambda posterior: -log_likelihood(posterior.mean, data))(
             state.posterior
         )

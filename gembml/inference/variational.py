@@ -52,7 +52,7 @@ def variational(
     def step(
         keys: StepKeys, state: InferenceState, prior: Gaussian, collect: Collect
     ) -> InferenceState:
-        data = collect(keys.data, state.posterior.mean)
+        data = collect(keys.data, jax.lax.stop_gradient(state.posterior.mean))
 
         def negative_elbo(posterior: Gaussian) -> jax.Array:
             return -elbo(

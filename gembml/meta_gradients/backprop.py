@@ -15,7 +15,7 @@ def backprop(
 ) -> MetaGradient:
     """grad_Theta log P(D^val | lambda_tr(Theta)), differentiated through every inner step.
 
-    With a delta posterior lambda_tr(Theta) is a point and this is MAML (Section 4 of the paper).
+    For a delta posterior, where lambda_tr(Theta) is a point: this is MAML (Section 4 of the paper).
     Whether the inner gradients are constants (first-order MAML) is the inference's choice.
     """
 
@@ -32,7 +32,9 @@ def backprop(
                 unroll=num_steps <= _UNROLL_UP_TO,
             )
             params = family.mean(posterior)
-            return problem.log_likelihood(params, problem.query(query_key, task, params))
+            # Data are constants, also when the weights acted to collect them.
+            data = problem.query(query_key, task, jax.lax.stop_gradient(params))
+            return problem.log_likelihood(params, data)
 
         return jax.grad(objective)(prior)
 

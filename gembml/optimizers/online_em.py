@@ -21,10 +21,10 @@ def online_em(
         mu'      = mu + b d
         sigma'^2 = (1 - b) sigma^2 + b V - b^2 d^2.
 
-    ``step_size`` b = 1 is the exact M-step: mu' and sigma'^2 are the moments of the mixture of the
-    tasks' posteriors. It may be a schedule, as stochastic EM asks for b -> 0. Under L2 the
-    difference of two such terms need not be a valid variance, so sigma'^2 is kept above
-    ``min_variance_ratio`` * sigma^2; under L1 that floor only limits the step.
+    ``step_size`` b = 1 is the exact M-step, unless the floor below binds: mu' and sigma'^2 are the
+    moments of the mixture of the tasks' posteriors. It may be a schedule, as stochastic EM asks for
+    b -> 0. Under L2 the difference of two such terms need not be a valid variance, so sigma'^2 is
+    kept above ``min_variance_ratio`` * sigma^2; under L1 that only limits how fast sigma shrinks.
 
     Raises:
       OptionError: for a step outside (0, 1] or a floor outside (0, 1), and at the first update if

@@ -65,12 +65,16 @@ class Checkpoints:
             shutil.rmtree(self._directory / str(old))
 
     def restore(self, template: Any) -> tuple[Restored | None, list[str]]:
-        """The newest checkpoint that reads back right, and a sentence for each that does not."""
-        complaints = [
-            f"The checkpoint of step {path.name} is incomplete: ignored."
-            for path in self._directory.iterdir()
-            if path.name.isdigit() and not (path / _ABOUT).exists()
-        ]
+        """The newest checkpoint that reads back right, and a sentence for each that does not.
+
+        What does not read back is moved aside, to ``STEP.damaged``: the run goes on below its step
+        and must be free to write there.
+        """
+        complaints = []
+        for path in sorted(self._directory.iterdir()):
+            if path.name.isdigit() and not (path / _ABOUT).exists():
+                complaints.append(f"The checkpoint of step {path.name} is incomplete: ignored.")
+                shutil.rmtree(path)
         for step in reversed(self.steps()):
             directory = self._directory / str(step)
             try:
@@ -85,6 +89,9 @@ class Checkpoints:
                 reason = str(error).split("\n", maxsplit=1)[0][:200]
                 complaints.append(
                     f"The checkpoint of step {step} is damaged ({type(error).__name__}: {reason}): "
-                    "going on from the one before."
+                    f"going on from {'the one before' if self.steps()[0] < step else 'the start'}."
                 )
+                aside = self._directory / f"{step}.damaged"
+                shutil.rmtree(aside, ignore_errors=True)
+                directory.rename(aside)
         return None, complaints

@@ -13,7 +13,9 @@ class MetricsLog:
         """Open the log; what a killed run had written beyond its last checkpoint is dropped."""
         self._path = directory / "metrics.jsonl"
         kept = [row for row in read_metrics(self._path) if row["step"] <= resumed_step]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        partial = self._path.with_name(self._path.name + ".partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        partial.rename(self._path)
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=resumed_step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:

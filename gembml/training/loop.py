@@ -18,15 +18,6 @@ from gembml.training.errors import DivergedError, InterruptedRunError
 from gembml.training.log import MetricsLog
 
 
-def _first_bad_step(start: int, norms: np.ndarray, state: LearnerState) -> int | None:
-    bad = np.flatnonzero(~np.isfinite(norms))
-    if bad.size:
-        return start + int(bad[0])
-    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(state.prior)):
-        return start + len(norms) - 1
-    return None
-
-
 class _StopOnCtrlC:
     """Turns the first Ctrl-C into a request that the loop honours after the current dispatch."""
 
@@ -39,6 +30,10 @@ class _StopOnCtrlC:
 
     def _ask(self, *_: Any) -> None:
         self.asked = True
+        print(
+            "\nStopping: finishing this dispatch and saving; Ctrl-C again stops at once.",
+            flush=True,
+        )
         signal.signal(signal.SIGINT, self._before)  # a second Ctrl-C stops at once
 
     def __exit__(self, *_: Any) -> None:
@@ -117,16 +112,19 @@ def train(
                 run = dispatch(length)
                 began = time.perf_counter()
                 new_state, metrics = run(state, jnp.int32(step))
-                norms = np.asarray(metrics.meta_gradient_norm)
+                finite = np.asarray(metrics.finite)
                 seconds += time.perf_counter() - began
-                bad = _first_bad_step(step, norms, new_state)
-                if bad is not None:
-                    last = f"step {saved:,}" if checkpoints.steps() else "none yet"
+                if not finite.all():
+                    bad = step + int(np.argmin(finite))
                     raise DivergedError(
                         f"The meta-gradient or the prior is not finite at meta-step {bad:,}, whose "
-                        f"tasks come from jax.random.fold_in(jax.random.fold_in("
-                        f"jax.random.key({seed}), 1), {bad}). The last good checkpoint is kept: "
-                        f"{last}."
+                        f"task batch is drawn with gembml.learner.step_keys(jax.random.fold_in("
+                        f"jax.random.key({seed}), 1), {bad})[0]. "
+                        + (
+                            f"The last good checkpoint is kept: step {saved:,} in {directory}."
+                            if saved
+                            else "There is no checkpoint yet."
+                        )
                     )
                 state, step = new_state, step + length
                 bar.update(length)
@@ -135,13 +133,17 @@ def train(
                     measures = evaluate(state)
                     log.write(
                         step,
-                        {**measures, "meta_gradient_norm": float(norms.mean()), "seconds": seconds},
+                        {
+                            **measures,
+                            "meta_gradient_norm": float(np.mean(metrics.meta_gradient_norm)),
+                            "seconds": seconds,
+                        },
                     )
                     bar.set_postfix_str(f"{progress} {measures[progress]:.4g}")
                 if finished or ctrl_c.asked or step % checkpoint_every == 0:
                     checkpoints.save(step, state, seconds)
                     saved = step
-                if ctrl_c.asked and not finished:
+                if ctrl_c.asked:
                     raise InterruptedRunError(
                         f"Stopped and saved at meta-step {step:,}; the same command goes on from "
                         "there."

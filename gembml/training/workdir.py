@@ -1,11 +1,15 @@
 """A run's directory: what it holds, and that it belongs to this run."""
 
+import fcntl
 import json
 import os
 import pathlib
 from typing import Any
 
 from gembml.training.errors import InputError
+
+# The operating system gives the locks back when the process ends, however it ends.
+_LOCKED: dict[pathlib.Path, int] = {}
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -25,6 +29,22 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _lock(directory: pathlib.Path) -> None:
+    """Keep other processes out of the directory for as long as this one lives."""
+    path = directory.resolve()
+    if path in _LOCKED:
+        return
+    file = os.open(path / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise InputError(
+            f"--workdir={directory} is in use by another process: wait for it or name another."
+        ) from error
+    _LOCKED[path] = file
+
+
 def open_workdir(path: str, run: dict[str, Any]) -> pathlib.Path:
     """Make the directory, or check that it holds the same run.
 
@@ -33,7 +53,8 @@ def open_workdir(path: str, run: dict[str, Any]) -> pathlib.Path:
       run: everything that defines the run, JSON-serialisable; kept in ``run.json``.
 
     Raises:
-      InputError: if it cannot be written, or holds a run with other values; the fields are named.
+      InputError: if it cannot be written, is in use, or holds a run with other values; the
+        fields are named.
     """
     directory = pathlib.Path(path)
     try:
@@ -47,6 +68,7 @@ def open_workdir(path: str, run: dict[str, Any]) -> pathlib.Path:
         raise InputError(
             f"--workdir={path} cannot be written: name a directory that you may write to."
         )
+    _lock(directory)
     record = directory / "run.json"
     run = json.loads(json.dumps(run))
     if not record.exists():
@@ -54,8 +76,10 @@ def open_workdir(path: str, run: dict[str, Any]) -> pathlib.Path:
         return directory
     try:
         before = json.loads(record.read_text())
-    except json.JSONDecodeError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{record} is not valid JSON: name another --workdir.") from error
+    if not isinstance(before, dict):
+        raise InputError(f"{record} is not the record of a run: name another --workdir.")
     if before != run:
         old, new = _flatten(before), _flatten(run)
         differences = ", ".join(

@@ -71,18 +71,19 @@ def test_first_order_maml_gradient_is_maml_without_the_hessian(num_steps):
     assert jnp.abs(second_order.mean - gradient.mean).max() > 1e-3
 
 
-def test_query_data_are_collected_with_the_adapted_weights():
+def test_query_data_are_collected_with_the_adapted_weights_and_are_constants():
     task, weights = make_task(3), make_weights(3)
-    # The query "data" are the weights that they were collected with: data that depend on the
-    # weights are a function of them, which the gradient passes through.
+    # The query "data" are the weights that they were collected with, as rollouts depend on the
+    # policy: d/dTheta of <theta', stop_gradient(theta')> is half that of |theta'|^2.
     from_weights = problem()._replace(
         log_likelihood=lambda w, data: (
-            log_likelihood(w, task.support) if data is task.support else jnp.sum(data)
+            log_likelihood(w, task.support) if data is task.support else jnp.vdot(w, data)
         ),
         support=lambda key, _, params: task.support,
         query=lambda key, _, params: params,
     )
     inference = point(log_likelihood, optax.sgd(ALPHA))
     gradient = backprop(from_weights, delta.family(), inference, 2)(KEY, Delta(weights), task)
-    expected = jax.grad(lambda w: jnp.sum(adapted(w, task.support, log_likelihood, 2)))(weights)
+    adapt = lambda w: adapted(w, task.support, log_likelihood, 2)  # noqa: E731
+    expected = jax.grad(lambda w: 0.5 * jnp.sum(adapt(w) ** 2))(weights)
     np.testing.assert_allclose(gradient.mean, expected, rtol=RTOL)

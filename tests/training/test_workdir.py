@@ -1,6 +1,8 @@
 """A run's directory belongs to one run."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -12,11 +14,25 @@ RUN = {"algorithm": "maml", "seed": 0, "config": {"inner_steps": 5, "noise": 0.1
 def test_a_new_directory_records_its_run(tmp_path):
     directory = open_workdir(str(tmp_path / "a" / "b"), RUN)
     assert json.loads((directory / "run.json").read_text()) == RUN
-    assert [path.name for path in directory.iterdir()] == ["run.json"]
+    assert sorted(path.name for path in directory.iterdir()) == [".lock", "run.json"]
 
 
 def test_the_same_run_may_come_back(tmp_path):
     assert open_workdir(str(tmp_path), RUN) == open_workdir(str(tmp_path), RUN)
+
+
+def test_a_directory_that_another_process_uses_is_refused(tmp_path):
+    holder = "import sys; from gembml.training import open_workdir; open_workdir(sys.argv[1], {});"
+    command = [sys.executable, "-c", holder + "print('ready', flush=True); input()", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(InputError, match="is in use by another process"):
+            open_workdir(str(tmp_path), {})
+        process.communicate("\n")
+    open_workdir(str(tmp_path), {})
 
 
 def test_another_run_is_refused_and_the_fields_that_differ_are_named(tmp_path):
