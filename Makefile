@@ -11,13 +11,13 @@ CONSTRAINTS := $(wildcard constraints-$(VERSION).txt)
 STAMP := $(VENV)/.installed-$(VERSION)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help venv demo test test-slow lint format
+.PHONY: help venv demo results test lint format
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       GEM-BML+ on the default sinusoid, $(DEMO_STEPS) meta-steps, into runs/demo'
+	@echo 'make results    every run of the results table, then the tables and figures (two hours)'
 	@echo 'make test       the tests, without those marked slow or gpu'
-	@echo 'make test-slow  the tests marked slow'
 	@echo 'make lint       ruff and pyright'
 	@echo 'make format     let ruff rewrite the files'
 	@echo 'make venv       only the virtual environment, $(VENV) (PYTHON=python3.12 takes another Python)'
@@ -38,11 +38,11 @@ demo: $(STAMP)
 	$(BIN)/python -m experiments.sinusoid --algorithm=gem_bml_plus --setting=default \
 		--meta_steps=$(DEMO_STEPS) --workdir=runs/demo
 
+results: $(STAMP)
+	PYTHON=$(BIN)/python experiments/table.sh
+
 test: $(STAMP)
 	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadfile -m 'not slow and not gpu'
-
-test-slow: $(STAMP)
-	$(PYTEST) -m 'slow and not gpu'
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from gembml.training import DivergedError, InputError, InterruptedRunError
 
 Config = TypeVar("Config")
 _PREFIX = "config."
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 def define_config_flags(config_class: type) -> None:
@@ -88,6 +90,11 @@ def _parse(argv: list[str]) -> list[str]:
             )
             sys.exit(_fail(f"--{error.flagname} is not an option: config. takes {names}.", 2))
         sys.exit(_fail(f"{str(error).rstrip('.')}; --help lists the flags.", 2))
+    except flags.IllegalFlagValueError as error:
+        found = re.match(r"flag --([\w.]+)=(.*?): ", str(error), re.DOTALL)
+        kind = _KINDS.get(flags.FLAGS[found[1]].flag_type()) if found else None
+        text = f"--{found[1]} takes {kind}, not {found[2]!r}." if found and kind else str(error)
+        sys.exit(_fail(text, 2))
     except flags.Error as error:
         sys.exit(_fail(str(error), 2))
     return rest

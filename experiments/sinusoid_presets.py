@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
     "tuned": {
         "gem_bml_plus": {"default": _GEM | {"meta_learning_rate": 2e-3}, "*": _GEM},
         "gem_bml": {"default": _GEM | {"meta_learning_rate": 2e-3}, "*": _GEM},
-        "maml": {"*": _POINT},
+        "maml": {"*": _POINT | {"inner_learning_rate": 1e-3, "meta_learning_rate": 3e-3}},
         "fomaml": {"*": _POINT | {"meta_learning_rate": 3e-3}},
         "reptile": {
             "*": _POINT

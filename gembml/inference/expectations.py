@@ -38,12 +38,11 @@ def weight_samples(
 
     def expected(key: Key, posterior: Gaussian, data: Data) -> jax.Array:
         draws = num_samples // 2 if antithetic else num_samples
-        keys = jax.random.split(key, draws) if draws > 1 else [key]
-        noises = [standard_normal_like(k, posterior.mean) for k in keys]
-        if antithetic:
-            noises += [jax.tree.map(jnp.negative, noise) for noise in noises]
         # One batched evaluation of all samples: fewer and larger matrix products.
-        noise = jax.tree.map(lambda *leaves: jnp.stack(leaves), *noises)
+        keys = jax.random.split(key, draws) if draws > 1 else key[None]
+        noise = jax.vmap(lambda k: standard_normal_like(k, posterior.mean))(keys)
+        if antithetic:
+            noise = jax.tree.map(lambda n: jnp.concatenate([n, -n]), noise)
         params = jax.vmap(perturb, in_axes=(None, 0))(posterior, noise)
         return jnp.mean(jax.vmap(log_likelihood, in_axes=(0, None))(params, data))
 
