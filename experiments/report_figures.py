@@ -43,7 +43,7 @@ def _scales(axes: Axes) -> None:
     # A start from which adaptation diverges leaves the frame instead of stretching it.
     most = 10 * max(line[0] for line in lines)
     axes.set_yscale("log")
-    axes.set_ylim(0.75 * values.min(), 1.35 * min(values.max(), most))
+    axes.set_ylim(0.75 * np.nanmin(values), 1.35 * min(np.nanmax(values), most))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     decades = 10.0 ** np.arange(-4, 5)
     ticks = np.concatenate([decades, 2 * decades, 5 * decades])

@@ -41,10 +41,13 @@ _FIELDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 def _finite(measure: Any) -> bool:
-    """Whether all leaves are finite numbers, below keys that name steps or curves."""
+    """Whether all leaves are finite numbers, below keys that name steps or curves.
+
+    None stands for a number of steps after which adaptation had diverged.
+    """
     if isinstance(measure, dict):
         return bool(measure) and all(_finite(value) for value in measure.values())
-    return isinstance(measure, int | float) and math.isfinite(measure)
+    return measure is None or (isinstance(measure, int | float) and math.isfinite(measure))
 
 
 def _complaint(results: Any) -> str | None:

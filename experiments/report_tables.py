@@ -29,6 +29,8 @@ def _cell(pooled: Curve, step: int, digits: int = 3, interval: bool = True) -> s
     if found is None:
         return "–"
     mean, half = found
+    if not math.isfinite(mean):
+        return "diverged"
     shown = f"{mean:.{digits}f}"
     return f"{shown} ± {half:.{digits}f}" if interval and math.isfinite(half) else shown
 

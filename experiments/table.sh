@@ -37,6 +37,11 @@ commands() {
 commands | xargs -P "$jobs" -I{} sh -c "$python -m experiments.sinusoid {}"
 "$python" -m experiments.inner_steps --workdir=runs/table/inner_steps
 "$python" -m experiments.convex_combinations --workdir=runs/table/convex_combinations
-(cd runs/table && find . -name results.json -exec cp --parents {} ../../experiments/results/ \;)
+# Of the appendix's programs the gathered results, not their single runs.
+for results in runs/table/*/results.json runs/table/*/*/seed_*/results.json; do
+  case $results in runs/table/inner_steps/steps_*) continue ;; esac
+  mkdir -p "experiments/results/$(dirname "${results#runs/table/}")"
+  cp "$results" "experiments/results/${results#runs/table/}"
+done
 "$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
 cp runs/table/challenging/gem_bml_plus/seed_0/predictions.png experiments/results/predictions.png
