@@ -41,9 +41,9 @@ def _scales(axes: Axes) -> None:
     lines = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
     values = np.concatenate(lines)
     # A start from which adaptation diverges leaves the frame instead of stretching it.
-    most = 10 * max(line[0] for line in lines)
+    most = 1.2 * max(line[0] for line in lines)
     axes.set_yscale("log")
-    axes.set_ylim(0.75 * np.nanmin(values), 1.35 * min(np.nanmax(values), most))
+    axes.set_ylim(0.75 * np.nanmin(values), 1.2 * min(np.nanmax(values), most))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     decades = 10.0 ** np.arange(-4, 5)
     ticks = np.concatenate([decades, 2 * decades, 5 * decades])
@@ -67,8 +67,8 @@ def figure_2a(settings: dict[str, list[Group]], path: pathlib.Path) -> None:
         if group.label not in ranks:
             ranks[group.label] = members[group.algorithm]
             members[group.algorithm] += 1
-    rows = -(-len(ranks) // 3)
-    with style.figure(path, 3.6 * len(settings), 3.0 + 0.19 * rows) as figure:
+    rows = -(-len(ranks) // 2)
+    with style.figure(path, 3.6 * len(settings), 2.9 + 0.17 * rows) as figure:
         panels = figure.subplots(1, len(settings), squeeze=False)[0]
         handles: dict[str, Artist] = {}
         for axes, (setting, groups) in zip(panels, settings.items(), strict=True):
@@ -88,8 +88,9 @@ def figure_2a(settings: dict[str, list[Group]], path: pathlib.Path) -> None:
             list(handles.values()),
             list(handles),
             loc="outside lower center",
-            ncols=3,
+            ncols=2,
             handlelength=2.8,
+            fontsize=7.5,
         )
 
 
@@ -99,7 +100,7 @@ def _draw_group(axes: Axes, group: Group, rank: int) -> None:
     _draw(
         axes,
         group.curve("mse"),
-        shade=0.2 if best else 0.08,
+        shade=0.15 if best else 0.0,
         color=style.COLOURS.get(group.algorithm, "0.4"),
         linestyle="-" if best else _DASHES[(rank - 1) % len(_DASHES)],
         linewidth=1.6 if best else 1.0,

@@ -130,6 +130,9 @@ def _words(choices: dict[str, Any], fields: list[str]) -> str:
     if "inner_learning_rate" in rest:
         parts = [" ".join([*parts, f"at {choices['inner_learning_rate']:g}"])]
         rest.remove("inner_learning_rate")
+    if "meta_learning_rate" in rest:
+        parts.append(f"meta rate {choices['meta_learning_rate']:g}")
+        rest.remove("meta_learning_rate")
     if "meta_steps" in rest:
         parts.append(f"{choices['meta_steps']:,} meta-steps")
         rest.remove("meta_steps")
