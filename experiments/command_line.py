@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-# One Eigen thread: these programs are made of kernels of microseconds, which a thread pool only
-# delays. Must be set before JAX starts; what the user sets wins.
+# One thread on a CPU: these programs are made of kernels of microseconds, which a thread pool only
+# delays. Must be set before JAX starts; what the user sets wins. XLA sizes its pool by NPROC.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+os.environ.setdefault("NPROC", "1")
 
 from absl import app, flags, logging
 
