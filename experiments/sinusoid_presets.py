@@ -60,10 +60,15 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "gem_bml_plus": {"default": _GEM | {"meta_learning_rate": 2e-3}, "*": _GEM},
         "gem_bml": {"default": _GEM | {"meta_learning_rate": 2e-3}, "*": _GEM},
         "maml": {"*": _POINT | {"inner_learning_rate": 1e-3, "meta_learning_rate": 3e-3}},
-        "fomaml": {"*": _POINT},
+        "fomaml": {"*": _POINT | {"inner_learning_rate": 5e-3}},
         "reptile": {
             "*": _POINT
-            | {"meta_optimizer": "sgd", "meta_learning_rate": 0.3, "meta_schedule": "linear"}
+            | {
+                "inner_learning_rate": 5e-3,
+                "meta_optimizer": "sgd",
+                "meta_learning_rate": 1.0,
+                "meta_schedule": "linear",
+            }
         },
     },
     "paper": {
