@@ -47,13 +47,14 @@ def make_experiment(
 ) -> Experiment:
     """Build the learner and what surrounds it."""
     network = MLP((config.hidden_units,) * config.hidden_layers)
-    log_likelihood = (
-        gaussian_log_likelihood(config.noise_std)
-        if config.likelihood == "gaussian"
-        else negative_mean_squared_error
-    )
+    if config.likelihood == "gaussian":
+        log_likelihood = gaussian_log_likelihood(config.noise_std)
+        whiten = lambda prediction: prediction / config.noise_std  # noqa: E731
+    else:
+        log_likelihood = negative_mean_squared_error
+        whiten = lambda prediction: prediction * jnp.sqrt(2 / len(prediction))  # noqa: E731
     tree_problem: Problem = supervised(
-        network, jnp.zeros((1, 1)), log_likelihood, local_reparameterization
+        network, jnp.zeros((1, 1)), log_likelihood, local_reparameterization, whiten
     )
     unravel = unraveler(tree_problem)
     learner = make_learner(algorithm, ravel(tree_problem), config, meta_steps)
@@ -64,7 +65,7 @@ def make_experiment(
             lambda k: sinusoid.sample_task(k, task_setting, config.shots, config.queries)
         )(jax.random.split(key, config.meta_batch))
 
-    num_samples = config.test_samples if ALGORITHMS[algorithm].family == "gaussian" else 1
+    num_samples = 1 if ALGORITHMS[algorithm].family == "delta" else config.test_samples
 
     def predict(key: Key, distribution: Distribution, x: jax.Array) -> jax.Array:
         samples = learner.sample(key, distribution, num_samples)

@@ -7,7 +7,7 @@ paper's appendix C.4.1 as printed.
 import dataclasses
 
 from gembml import LearnerConfig
-from gembml.algorithms import GAUSSIAN
+from gembml.config import GAUSSIAN
 from gembml.options import option
 
 

@@ -1,7 +1,8 @@
 """Gradient-EM Bayesian meta-learning in JAX."""
 
-from gembml.algorithms import ALGORITHMS, Algorithm, LearnerConfig, make_learner
+from gembml.algorithms import ALGORITHMS, Algorithm, make_learner
 from gembml.base import Family, Inference, LearnerState, MetaLearner, Problem
+from gembml.config import LearnerConfig
 from gembml.delta import Delta
 from gembml.gaussian import Gaussian, gem_gradient
 from gembml.learner import meta_learner, meta_steps

@@ -26,7 +26,7 @@ Key = jax.Array
 Params = Any  # a pytree of arrays: the weights of one network
 Task = Any  # a pytree that describes one task
 Data = Any  # a pytree of one task's data
-Distribution = Any  # a pytree of a distribution's parameters, e.g. `Gaussian` or `Delta`
+Distribution = Any  # a pytree of a distribution's parameters: `Gaussian`, `Delta`, `Particles`
 
 Collect = Callable[[Key, Params], Data]
 """Gives a task's data to the inner loop, once per inner step.
@@ -47,20 +47,21 @@ class Problem(NamedTuple):
     local_log_likelihood: Callable[[Key, Distribution, Data], jax.Array] | None = None
     """``(key, Gaussian over params, data)`` -> log-likelihood of outputs sampled by the local
     reparameterisation, for networks that have one."""
+    whitened_outputs: Callable[[Params, Data], jax.Array] | None = None
+    """``(params, data)`` -> outputs r, any shape, scaled so that their Jacobian J gives the Fisher
+    matrix of the likelihood in the weights as J^T J; for Laplace approximations."""
 
 
 class Family(NamedTuple):
-    """A family of distributions over weights, used for the prior and for the posterior."""
+    """A family of distributions over weights: how a prior starts, and how weights are drawn."""
 
-    name: str
-    from_params: Callable[[Params], Distribution]
-    """The prior around freshly initialised weights."""
-    mean: Callable[[Distribution], Params]
-    """The weights to act with when one set is wanted."""
+    init: Callable[[Key, Callable[[Key], Params]], Distribution]
+    """``(key, Problem.init)`` -> the prior at the start of meta-training."""
     sample: Callable[[Key, Distribution, int], Params]
-    """``n`` sets of weights; leaves are ``[n, ...]``."""
-    gem_gradient: Callable[[Distribution, Distribution], Distribution]
-    """``(prior, posterior)`` -> gradient of E_posterior log P(theta | prior) in the prior."""
+    """``n`` sets of weights from a prior or a posterior; leaves are ``[n, ...]``."""
+    gem_gradient: Callable[[Distribution, Distribution], Distribution] | None = None
+    """``(prior, posterior)`` -> gradient of E_posterior log P(theta | prior) in the prior, where
+    it has a closed form."""
 
 
 class InferenceState(NamedTuple):
@@ -80,7 +81,9 @@ class StepKeys(NamedTuple):
 class Inference(NamedTuple):
     """One way to get a posterior, as a step that the inner loop repeats."""
 
-    init: Callable[[Distribution], InferenceState]
+    init: Callable[[Key, Distribution], InferenceState]
+    """``(key, prior)`` -> where the loop starts; its posterior is the one before any data. It may
+    be of another type than the prior."""
     step: Callable[[StepKeys, InferenceState, Distribution, Collect], InferenceState]
 
 

@@ -24,6 +24,12 @@ def sample(key: Key, delta: Delta, num_samples: int) -> Params:
     return jax.tree.map(lambda m: jnp.broadcast_to(m, (num_samples, *m.shape)), delta.mean)
 
 
+def half_squared_distance(left: Params, right: Params) -> jax.Array:
+    """|left - right|^2 / 2, summed over all weights."""
+    squares = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), left, right)
+    return 0.5 * sum(jax.tree.leaves(squares), start=jnp.zeros(()))
+
+
 def gem_gradient(prior: Delta, posterior: Delta) -> Delta:
     """grad_mu log N(m | mu, C0 = 1) = m - mu: Reptile's direction (Section 4 of the paper)."""
     return Delta(jax.tree.map(jnp.subtract, posterior.mean, prior.mean))
@@ -31,10 +37,4 @@ def gem_gradient(prior: Delta, posterior: Delta) -> Delta:
 
 def family() -> Family:
     """Point masses."""
-    return Family(
-        name="delta",
-        from_params=Delta,
-        mean=lambda delta: delta.mean,
-        sample=sample,
-        gem_gradient=gem_gradient,
-    )
+    return Family(init=lambda key, init: Delta(init(key)), sample=sample, gem_gradient=gem_gradient)

@@ -21,7 +21,7 @@ class Gaussian(NamedTuple):
     log_std: Params
 
 
-def around(params: Params, log_std: float) -> Gaussian:
+def around(params: Params, log_std: float | jax.Array) -> Gaussian:
     """The Gaussian with mean ``params`` and one log standard deviation everywhere."""
     return Gaussian(params, jax.tree.map(lambda leaf: jnp.full_like(leaf, log_std), params))
 
@@ -109,12 +109,10 @@ def gem_gradient(prior: Gaussian, posterior: Gaussian) -> Gaussian:
     )
 
 
-def family(log_std_init: float) -> Family:
+def family(log_std_init: float | jax.Array) -> Family:
     """Mean-field Gaussians, with priors that start at standard deviation exp(``log_std_init``)."""
     return Family(
-        name="gaussian",
-        from_params=lambda params: around(params, log_std_init),
-        mean=lambda gaussian: gaussian.mean,
+        init=lambda key, init: around(init(key), log_std_init),
         sample=sample,
         gem_gradient=gem_gradient,
     )

@@ -38,7 +38,7 @@ def meta_learner(
     """
 
     def init(key: Key) -> LearnerState:
-        prior = family.from_params(problem.init(key))
+        prior = family.init(key, problem.init)
         return LearnerState(prior, optimizer.init(prior))
 
     def update(state: LearnerState, key: Key, tasks: Task) -> tuple[LearnerState, Metrics]:

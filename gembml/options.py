@@ -2,7 +2,10 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
+
+import jax
 
 
 class OptionError(ValueError):
@@ -21,8 +24,8 @@ def option(
 ) -> Any:
     """A dataclass field with a description and a range: [least, most], (above, most] or choices.
 
-    ``only``, pairs (name, value), says that the option has an effect only with these choices; a
-    value "not X" stands for any other than X.
+    ``only``, pairs (name, values), says that the option has an effect only with these choices:
+    "X", one of "X, Y or Z", or "not X" for any other than X.
     """
     metadata = {
         "description": description,
@@ -52,16 +55,24 @@ def allowed(field: dataclasses.Field) -> str:
 
 def has_effect(field: dataclasses.Field, choices: dict[str, Any]) -> str | None:
     """None if the option has an effect under these choices, else the choice that it needs."""
-    for name, value in field.metadata["only"]:
-        if (choices[name] != value.removeprefix("not ")) != value.startswith("not "):
-            return f"{name} {value}, and here it is {choices[name]}"
+    for name, values in field.metadata["only"]:
+        listed = choices[name] in re.split(r", | or ", values.removeprefix("not "))
+        if listed == values.startswith("not "):
+            return f"{name} {values}, and here it is {choices[name]}"
     return None
+
+
+def concrete(value: Any) -> bool:
+    """Whether a number can be compared now; a traced one is known only when its program runs."""
+    return not isinstance(value, jax.core.Tracer)
 
 
 def check(config: Any) -> None:
     """Raise :class:`OptionError` if a field of the dataclass lies outside its allowed values."""
     for field in dataclasses.fields(config):
         value, m = getattr(config, field.name), field.metadata
+        if not concrete(value):
+            continue
         if m.get("choices"):
             ok = value in m["choices"]
         else:

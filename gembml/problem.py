@@ -45,6 +45,7 @@ def supervised(
     example: jax.Array,
     log_likelihood: Callable[[jax.Array, jax.Array], jax.Array],
     sample_outputs: Callable[[Key, Gaussian, jax.Array], jax.Array] | None = None,
+    whiten: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Problem:
     """The problem of fitting ``network`` to tasks that are :class:`SupervisedTask` of points.
 
@@ -54,6 +55,8 @@ def supervised(
       log_likelihood: ``(predictions, targets)`` -> a scalar.
       sample_outputs: the network's local reparameterisation, if it has one:
         ``(key, Gaussian over weights, x)`` -> predictions.
+      whiten: predictions -> the same in units in which the likelihood's Fisher matrix is the
+        identity, for Laplace approximations; for N(y | prediction, s^2) prediction / s.
     """
 
     def local_log_likelihood(key: Key, weights: Gaussian, data: Points) -> jax.Array:
@@ -68,6 +71,9 @@ def supervised(
         support=lambda key, task, params: task.support,
         query=lambda key, task, params: task.query,
         local_log_likelihood=local_log_likelihood if sample_outputs else None,
+        whitened_outputs=(
+            (lambda params, data: whiten(outputs(network, params, data.x))) if whiten else None
+        ),
     )
 
 
@@ -90,7 +96,7 @@ def ravel(problem: Problem) -> Problem:
     kernel instead of one per layer. Networks with large layers have nothing to gain.
     """
     unravel = unraveler(problem)
-    local = problem.local_log_likelihood
+    local, whitened = problem.local_log_likelihood, problem.whitened_outputs
 
     def local_log_likelihood(key: Key, weights: Gaussian, data: Data) -> jax.Array:
         assert local is not None
@@ -102,4 +108,7 @@ def ravel(problem: Problem) -> Problem:
         support=lambda key, task, vector: problem.support(key, task, unravel(vector)),
         query=lambda key, task, vector: problem.query(key, task, unravel(vector)),
         local_log_likelihood=local_log_likelihood if local else None,
+        whitened_outputs=(
+            (lambda vector, data: whitened(unravel(vector), data)) if whitened else None
+        ),
     )

@@ -99,4 +99,4 @@ def exact_inference() -> Inference:
         data = collect(keys.data, state.posterior.mean)
         return InferenceState(exact_posterior(prior, data), state.optimizer_state)
 
-    return Inference(init=lambda prior: InferenceState(prior, ()), step=step)
+    return Inference(init=lambda key, prior: InferenceState(prior, ()), step=step)

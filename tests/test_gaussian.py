@@ -154,6 +154,6 @@ def test_a_pytree_counts_as_the_sum_of_its_leaves():
 
 def test_family_starts_at_the_given_log_std_around_the_weights():
     params = {"w": jnp.arange(3.0)}
-    prior = gaussian.family(-3.5).from_params(params)
+    prior = gaussian.family(-3.5).init(jax.random.key(0), lambda key: params)
     np.testing.assert_array_equal(prior.mean["w"], params["w"])
     np.testing.assert_array_equal(prior.log_std["w"], np.full(3, -3.5))

@@ -31,6 +31,17 @@ CONFIGS: dict[str, LearnerConfig] = {
         "gem_bml_plus": {"meta_learning_rate": 1e-2},
         "maml": _POINT,
         "fomaml": _POINT,
+        "amortized_bml": {"meta_learning_rate": 1e-2},
+        "pmaml": {"meta_learning_rate": 1e-2},
+        "elbo_difference": {"meta_learning_rate": 1e-2},
+        "kl_chaser": {"meta_learning_rate": 1e-2},
+        "platipus": _POINT | {"kl_weight": 0.1},
+        "bmaml": _POINT | {"num_particles": 4, "kl_weight": 0.01},
+        "emaml": _POINT | {"num_particles": 4},
+        "llama": _POINT,
+        "imaml": _POINT | {"proximal_weight": 100.0},
+        "meta_sgd": _POINT,
+        "pretrain": _POINT,
         "reptile": _POINT | {"meta_optimizer": "sgd", "meta_learning_rate": 1.0},
     }.items()
 }
@@ -38,7 +49,9 @@ CONFIGS: dict[str, LearnerConfig] = {
 
 def problem(observe: Callable[[], None] = lambda: None, network: MLP = NETWORK) -> Problem:
     """The problem; ``observe`` is called whenever the likelihood is traced."""
-    single = supervised(network, jnp.zeros((1, 1)), gaussian_log_likelihood(0.5))
+    single = supervised(
+        network, jnp.zeros((1, 1)), gaussian_log_likelihood(0.5), whiten=lambda y: y / 0.5
+    )
 
     def log_likelihood(params: Any, data: Any) -> jax.Array:
         observe()

@@ -12,6 +12,10 @@ def _step_keys(key: Key, num_steps: int) -> StepKeys:
     return StepKeys(jax.random.split(data_key, num_steps), jax.random.split(noise_key, num_steps))
 
 
+def _init_key(key: Key) -> Key:
+    return jax.random.fold_in(key, 2)  # apart from the two that a split gives
+
+
 def infer(
     inference: Inference,
     key: Key,
@@ -30,11 +34,24 @@ def infer(
     """
     state, _ = jax.lax.scan(
         lambda state, keys: (inference.step(keys, state, prior, collect), None),
-        inference.init(prior),
+        inference.init(_init_key(key), prior),
         _step_keys(key, num_steps),
         unroll=unroll,
     )
     return state.posterior
+
+
+# A loop that is differentiated stores its carry at every step; on a CPU that bookkeeping costs as
+# much as a small inner step (MAML, 5 steps: 3,360 against 2,730 meta-steps/s).
+_UNROLL_UP_TO = 5
+
+
+def infer_differentiably(
+    inference: Inference, key: Key, prior: Distribution, collect: Collect, num_steps: int
+) -> Distribution:
+    """:func:`infer`, laid out for a caller who differentiates through it: short loops unrolled."""
+    unroll = num_steps <= _UNROLL_UP_TO
+    return infer(inference, key, prior, collect, num_steps, unroll=unroll)
 
 
 def trajectory(
@@ -49,5 +66,8 @@ def trajectory(
         state = inference.step(keys, state, prior, collect)
         return state, state.posterior
 
-    _, posteriors = jax.lax.scan(body, inference.init(prior), _step_keys(key, num_steps))
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), prior, posteriors)
+    start = inference.init(_init_key(key), prior)
+    _, posteriors = jax.lax.scan(body, start, _step_keys(key, num_steps))
+    return jax.tree.map(
+        lambda first, rest: jnp.concatenate([first[None], rest]), start.posterior, posteriors
+    )

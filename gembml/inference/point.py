@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import optax
 
-from gembml.base import Collect, Data, Inference, InferenceState, Params, StepKeys
-from gembml.delta import Delta
+from gembml.base import Collect, Data, Inference, InferenceState, Key, Params, StepKeys
+from gembml.delta import Delta, half_squared_distance
 
 
 def point(
@@ -14,25 +14,32 @@ def point(
     optimizer: optax.GradientTransformation,
     *,
     first_order: bool = False,
+    proximal_weight: float | jax.Array = 0.0,
 ) -> Inference:
-    """Steps of ``optimizer`` on -log P(D | theta), with the prior as the starting point only.
+    """Steps of ``optimizer`` on -log P(D | theta) + ``proximal_weight`` / 2 |theta - mu|^2.
 
-    This is the inner update of MAML and Reptile: the prior's pull |theta - mu|^2 is replaced by
-    starting at mu and stopping early. With ``first_order`` the gradient is a constant to whoever
-    differentiates through the loop, which drops the Hessian: MAML becomes first-order MAML.
+    With weight 0 this is the inner update of MAML and Reptile: the prior's pull is replaced by
+    starting at mu and stopping early. With a weight it is iMAML's (Rajeswaran et al. 2019, equation
+    (3)). With ``first_order`` the gradient is a constant to whoever differentiates through the
+    loop, which drops the Hessian: MAML becomes first-order MAML.
     """
 
-    def init(prior: Delta) -> InferenceState:
+    def init(key: Key, prior: Delta) -> InferenceState:
+        del key
         return InferenceState(prior, optimizer.init(prior))
 
     def step(
         keys: StepKeys, state: InferenceState, prior: Delta, collect: Collect
     ) -> InferenceState:
-        del prior
         data = collect(keys.data, jax.lax.stop_gradient(state.posterior.mean))
-        gradient = jax.grad(lambda posterior: -log_likelihood(posterior.mean, data))(
-            state.posterior
-        )
+
+        def loss(posterior: Delta) -> jax.Array:
+            fit = -log_likelihood(posterior.mean, data)
+            if isinstance(proximal_weight, float) and proximal_weight == 0.0:
+                return fit
+            return fit + proximal_weight * half_squared_distance(posterior.mean, prior.mean)
+
+        gradient = jax.grad(loss)(state.posterior)
         if first_order:
             gradient = jax.lax.stop_gradient(gradient)
         updates, optimizer_state = optimizer.update(

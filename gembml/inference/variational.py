@@ -6,7 +6,7 @@ import optax
 from gembml.base import Collect, Data, Inference, InferenceState, Key, StepKeys
 from gembml.gaussian import Gaussian, kl_divergence
 from gembml.inference.expectations import ExpectedLogLikelihood
-from gembml.options import OptionError
+from gembml.options import OptionError, concrete
 
 
 def elbo(
@@ -16,7 +16,7 @@ def elbo(
     data: Data,
     *,
     expected_log_likelihood: ExpectedLogLikelihood,
-    kl_weight: float,
+    kl_weight: float | jax.Array,
 ) -> jax.Array:
     """An estimate of ELBO(lambda; Theta, D), below equation (2) of the paper:
 
@@ -32,7 +32,7 @@ def variational(
     expected_log_likelihood: ExpectedLogLikelihood,
     optimizer: optax.GradientTransformation,
     *,
-    kl_weight: float = 1.0,
+    kl_weight: float | jax.Array = 1.0,
 ) -> Inference:
     """Gradient steps of ``optimizer`` on the negative ELBO over (mean, log_std).
 
@@ -43,10 +43,11 @@ def variational(
     Raises:
       OptionError: for a negative weight.
     """
-    if kl_weight < 0:
+    if concrete(kl_weight) and kl_weight < 0:
         raise OptionError(f"kl_weight must not be negative, not {kl_weight}.")
 
-    def init(prior: Gaussian) -> InferenceState:
+    def init(key: Key, prior: Gaussian) -> InferenceState:
+        del key
         return InferenceState(prior, optimizer.init(prior))
 
     def step(

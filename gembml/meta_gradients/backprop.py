@@ -2,36 +2,26 @@
 
 import jax
 
-from gembml.base import Distribution, Family, Inference, Key, MetaGradient, Problem, Task
-from gembml.inference.loop import infer
-
-# A loop that is differentiated stores its carry at every step; on a CPU that bookkeeping costs as
-# much as a small inner step (MAML, 5 steps: 3,360 against 2,730 meta-steps/s).
-_UNROLL_UP_TO = 5
+from gembml.base import Inference, Key, MetaGradient, Problem, Task
+from gembml.delta import Delta
+from gembml.inference.loop import infer_differentiably
 
 
-def backprop(
-    problem: Problem, family: Family, inference: Inference, num_steps: int
-) -> MetaGradient:
+def backprop(problem: Problem, inference: Inference, num_steps: int) -> MetaGradient:
     """grad_Theta log P(D^val | lambda_tr(Theta)), differentiated through every inner step.
 
     For a delta posterior, where lambda_tr(Theta) is a point: this is MAML (Section 4 of the paper).
     Whether the inner gradients are constants (first-order MAML) is the inference's choice.
     """
 
-    def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
+    def meta_gradient(key: Key, prior: Delta, task: Task) -> Delta:
         support_key, query_key = jax.random.split(key)
 
-        def objective(prior: Distribution) -> jax.Array:
-            posterior = infer(
-                inference,
-                support_key,
-                prior,
-                lambda k, p: problem.support(k, task, p),
-                num_steps,
-                unroll=num_steps <= _UNROLL_UP_TO,
+        def objective(prior: Delta) -> jax.Array:
+            posterior = infer_differentiably(
+                inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
             )
-            params = family.mean(posterior)
+            params = posterior.mean
             # Data are constants, also when the weights acted to collect them.
             data = problem.query(query_key, task, jax.lax.stop_gradient(params))
             return problem.log_likelihood(params, data)

@@ -27,6 +27,11 @@ def gem(
     """
     if objective not in ("L1", "L2"):
         raise OptionError(f"objective must be 'L1' or 'L2', not {objective!r}.")
+    if family.gem_gradient is None:
+        raise OptionError(
+            "Gradient-EM needs a posterior family whose gradient is known in closed form."
+        )
+    gem_gradient = family.gem_gradient
 
     def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
         support_key, query_key = jax.random.split(key)
@@ -40,11 +45,9 @@ def gem(
             lambda k, p: problem.query(k, task, p),
             num_steps,
         )
-        gradient = family.gem_gradient(prior, posterior_all)
+        gradient = gem_gradient(prior, posterior_all)
         if objective == "L2":
-            gradient = jax.tree.map(
-                jnp.subtract, gradient, family.gem_gradient(prior, posterior_support)
-            )
+            gradient = jax.tree.map(jnp.subtract, gradient, gem_gradient(prior, posterior_support))
         return gradient
 
     return meta_gradient

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from gembml import Delta, delta
+from gembml import Delta
 from gembml.base import MetaGradient
 from gembml.inference import point
 from gembml.meta_gradients import backprop
@@ -27,7 +27,7 @@ RTOL = 1e-10
 
 def maml(likelihood, num_steps: int, *, first_order: bool = False) -> MetaGradient:
     inference = point(likelihood, optax.sgd(ALPHA), first_order=first_order)
-    return backprop(problem(likelihood), delta.family(), inference, num_steps)
+    return backprop(problem(likelihood), inference, num_steps)
 
 
 def adapted(weights, data, likelihood, num_steps: int):
@@ -83,7 +83,7 @@ def test_query_data_are_collected_with_the_adapted_weights_and_are_constants():
         query=lambda key, _, params: params,
     )
     inference = point(log_likelihood, optax.sgd(ALPHA))
-    gradient = backprop(from_weights, delta.family(), inference, 2)(KEY, Delta(weights), task)
+    gradient = backprop(from_weights, inference, 2)(KEY, Delta(weights), task)
     adapt = lambda w: adapted(w, task.support, log_likelihood, 2)  # noqa: E731
     expected = jax.grad(lambda w: 0.5 * jnp.sum(adapt(w) ** 2))(weights)
     np.testing.assert_allclose(gradient.mean, expected, rtol=RTOL)

@@ -53,7 +53,7 @@ def test_delta_gem_l2_with_one_step_is_alpha_times_first_order_maml():
     task, prior = make_task(2), Delta(make_weights(2))
     inference = point(log_likelihood, optax.sgd(ALPHA), first_order=True)
     gem_l2 = gem(problem(), delta.family(), inference, 1, objective="L2")(KEY, prior, task)
-    fomaml = backprop(problem(), delta.family(), inference, 1)(KEY, prior, task)
+    fomaml = backprop(problem(), inference, 1)(KEY, prior, task)
     np.testing.assert_allclose(gem_l2.mean, ALPHA * fomaml.mean, rtol=RTOL)
 
 
@@ -100,7 +100,7 @@ def test_gem_differentiates_nothing_through_the_inner_loop():
     single = problem(first_derivative_only)
     gem(single, delta.family(), inference, 2, objective="L2")(KEY, Delta(weights), task)
     with pytest.raises(AssertionError, match="second derivative"):
-        backprop(single, delta.family(), inference, 2)(KEY, Delta(weights), task)
+        backprop(single, inference, 2)(KEY, Delta(weights), task)
 
 
 @pytest.mark.parametrize("moves_from", ["start", "prior"])
@@ -112,7 +112,7 @@ def test_the_support_posterior_is_the_query_phase_s_start_and_its_prior(moves_fr
         origin = state.posterior if moves_from == "start" else prior
         return InferenceState(Delta(origin.mean + 1.0), ())
 
-    inference = Inference(lambda prior: InferenceState(prior, ()), step)
+    inference = Inference(lambda key, prior: InferenceState(prior, ()), step)
     for objective, expected in (("L1", 2.0), ("L2", 1.0)):
         estimate = gem(problem(), delta.family(), inference, 1, objective=objective)
         gradient = estimate(KEY, Delta(make_weights(5)), make_task(5))

@@ -1,0 +1,119 @@
+"""The paper's matrix of methods as a table: a name, and the choices that make it.
+
+A row is a posterior family x a meta-gradient estimator x an objective; the inner optimizer and
+every number are options. Nothing here is a training loop of its own.
+"""
+
+from gembml.algorithms import (
+    delta_posterior,
+    gaussian_posterior,
+    laplace_posterior,
+    particle_posterior,
+)
+from gembml.algorithms.parts import Algorithm, Parts
+from gembml.base import MetaLearner, Problem
+from gembml.config import LearnerConfig, meta_optimizer
+from gembml.learner import meta_learner
+from gembml.options import OptionError
+
+__all__ = ["ALGORITHMS", "Algorithm", "Parts", "make_learner"]
+
+# Estimators, as `--list` prints them.
+_GEM = "Gradient-EM"
+_THROUGH = "ELBO gradient"  # through the inner loop; MAML's is its delta case
+_CHASER = "chaser"
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "gem_bml": Algorithm(
+        gaussian_posterior.gem_bml, "gaussian", _GEM, "L1", "Zou & Lu 2020, Section 3.2"
+    ),
+    "gem_bml_plus": Algorithm(
+        gaussian_posterior.gem_bml_plus, "gaussian", _GEM, "L2", "Zou & Lu 2020, Section 3.2"
+    ),
+    "amortized_bml": Algorithm(
+        gaussian_posterior.amortized_bml, "gaussian", _THROUGH, "L1", "Ravi & Beatson 2019"
+    ),
+    "pmaml": Algorithm(
+        gaussian_posterior.pmaml, "gaussian", _THROUGH, "L2", "Zou & Lu 2020, Table 1"
+    ),
+    "elbo_difference": Algorithm(
+        gaussian_posterior.elbo_difference,
+        "gaussian",
+        _THROUGH,
+        "L1 - L(D^tr)",
+        "Zou & Lu 2020, Section 4",
+    ),
+    "kl_chaser": Algorithm(
+        gaussian_posterior.kl_chaser, "gaussian", _CHASER, "L2", "Zou & Lu 2020, Table 1"
+    ),
+    "platipus": Algorithm(
+        particle_posterior.platipus, "particles", _THROUGH, "L2", "Finn, Xu & Levine 2018"
+    ),
+    "bmaml": Algorithm(particle_posterior.bmaml, "particles", _CHASER, "L2", "Yoon et al. 2018"),
+    "emaml": Algorithm(particle_posterior.emaml, "particles", _THROUGH, "L2", "Yoon et al. 2018"),
+    "llama": Algorithm(laplace_posterior.llama, "laplace", "Laplace", "L2", "Grant et al. 2018"),
+    "maml": Algorithm(delta_posterior.maml, "delta", _THROUGH, "L2", "Finn, Abbeel & Levine 2017"),
+    "fomaml": Algorithm(
+        delta_posterior.fomaml, "delta", "first-order", "L2", "Finn, Abbeel & Levine 2017"
+    ),
+    "imaml": Algorithm(delta_posterior.imaml, "delta", "implicit", "L2", "Rajeswaran et al. 2019"),
+    "meta_sgd": Algorithm(delta_posterior.meta_sgd, "delta", _THROUGH, "L2", "Li et al. 2017"),
+    "reptile": Algorithm(
+        delta_posterior.reptile, "delta", _GEM, "L1", "Nichol, Achiam & Schulman 2018"
+    ),
+    "pretrain": Algorithm(
+        delta_posterior.pretrain, "delta", "none", "L1", "Zou & Lu 2020, Section 4"
+    ),
+}
+
+# These learn the rates of a plain SGD step, or are defined by it.
+_SGD_ONLY = ("meta_sgd", "platipus")
+
+
+def _check_combination(algorithm: str, config: LearnerConfig) -> None:
+    """Raise :class:`OptionError` for choices that do not go together."""
+    row = ALGORITHMS[algorithm]
+    for field, value in (
+        ("inner_optimizer", "natural_gradient"),
+        ("meta_optimizer", "online_em"),
+        ("meta_natural", True),
+    ):
+        if row.family != "gaussian" and getattr(config, field) == value:
+            article = "particles as its" if row.family == "particles" else f"a {row.family}"
+            raise OptionError(
+                f"config.{field}={value} needs a Gaussian posterior, and {algorithm} has "
+                f"{article} posterior: choose another value."
+            )
+    if config.meta_optimizer == "online_em" and row.estimator != _GEM:
+        raise OptionError(
+            "config.meta_optimizer=online_em needs Gradient-EM's meta-gradient, whose values are "
+            f"moments, and that of {algorithm} is of another kind: choose one of optax's."
+        )
+    if algorithm in _SGD_ONLY and config.inner_optimizer != "sgd":
+        raise OptionError(
+            f"{algorithm} learns the rates of SGD steps: config.inner_optimizer must be sgd, "
+            f"not {config.inner_optimizer}."
+        )
+
+
+def make_learner(
+    algorithm: str, problem: Problem, config: LearnerConfig, num_meta_steps: int
+) -> MetaLearner:
+    """The learner that a row of :data:`ALGORITHMS` names.
+
+    Args:
+      algorithm: a key of :data:`ALGORITHMS`.
+      problem: what is learned.
+      config: numbers and choices.
+      num_meta_steps: the length of the run, over which the meta learning rate decays.
+
+    Raises:
+      OptionError: for an unknown name or a combination that makes no sense, in one sentence.
+    """
+    if algorithm not in ALGORITHMS:
+        raise OptionError(f"algorithm must be one of {', '.join(ALGORITHMS)}, not {algorithm!r}.")
+    _check_combination(algorithm, config)
+    row = ALGORITHMS[algorithm]
+    parts = row.build(problem, config)
+    optimizer = meta_optimizer(row.family, config, num_meta_steps)
+    return meta_learner(problem, parts.family, parts.inference, parts.meta_gradient, optimizer)

@@ -1,0 +1,57 @@
+"""Rows with a delta posterior: each task's weights are one point."""
+
+from gembml import delta
+from gembml.algorithms.parts import Parts
+from gembml.base import Problem
+from gembml.config import LearnerConfig, inner_optimizer
+from gembml.inference import learned_rates, point
+from gembml.inference.learned_rates import family as learned_rates_family
+from gembml.meta_gradients import backprop, gem, implicit
+from gembml.meta_gradients import pretrain as pretrain_gradient
+
+
+def maml(problem: Problem, config: LearnerConfig) -> Parts:
+    """MAML: Finn, Abbeel & Levine 2017, equation (1); Section 4 of the paper."""
+    inference = point(problem.log_likelihood, inner_optimizer(config))
+    return Parts(delta.family(), inference, backprop(problem, inference, config.inner_steps))
+
+
+def fomaml(problem: Problem, config: LearnerConfig) -> Parts:
+    """First-order MAML: the inner gradients are constants (Finn et al. 2017, Section 5.2)."""
+    inference = point(problem.log_likelihood, inner_optimizer(config), first_order=True)
+    return Parts(delta.family(), inference, backprop(problem, inference, config.inner_steps))
+
+
+def reptile(problem: Problem, config: LearnerConfig) -> Parts:
+    """Reptile: Nichol, Achiam & Schulman 2018, Algorithm 2; GEM-BML's delta case, Section 4."""
+    family, inference = delta.family(), point(problem.log_likelihood, inner_optimizer(config))
+    estimator = gem(problem, family, inference, config.inner_steps, objective="L1")
+    return Parts(family, inference, estimator)
+
+
+def imaml(problem: Problem, config: LearnerConfig) -> Parts:
+    """iMAML: Rajeswaran, Finn, Kakade & Levine 2019, Algorithms 1 and 2."""
+    inference = point(
+        problem.log_likelihood, inner_optimizer(config), proximal_weight=config.proximal_weight
+    )
+    estimator = implicit(
+        problem,
+        inference,
+        config.inner_steps,
+        proximal_weight=config.proximal_weight,
+        cg_steps=config.cg_steps,
+    )
+    return Parts(delta.family(), inference, estimator)
+
+
+def pretrain(problem: Problem, config: LearnerConfig) -> Parts:
+    """Pre-training: L1 with a delta prior, Section 4 of the paper."""
+    inference = point(problem.log_likelihood, inner_optimizer(config))
+    return Parts(delta.family(), inference, pretrain_gradient(problem))
+
+
+def meta_sgd(problem: Problem, config: LearnerConfig) -> Parts:
+    """Meta-SGD: Li, Zhou, Chen & Li 2017, equation (2), with any number of inner steps."""
+    inference = learned_rates(problem.log_likelihood, config.inner_learning_rate)
+    estimator = backprop(problem, inference, config.inner_steps)
+    return Parts(learned_rates_family(), inference, estimator)

@@ -1,0 +1,228 @@
+"""Every number and choice of a learner that is not a row of the algorithm table."""
+
+import dataclasses
+
+import optax
+
+from gembml.base import Problem
+from gembml.inference.expectations import ExpectedLogLikelihood, weight_samples
+from gembml.optimizers import natural_gradient, online_em, scale_by_fisher, scale_log_std
+from gembml.options import OptionError, check, concrete, option
+
+# Optax's optimizers that need a learning rate only, and take a schedule.
+OPTAX_OPTIMIZERS = (
+    "adabelief",
+    "adadelta",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamaxw",
+    "adamw",
+    "adan",
+    "amsgrad",
+    "fromage",
+    "lamb",
+    "lars",
+    "lion",
+    "novograd",
+    "optimistic_gradient_descent",
+    "radam",
+    "rmsprop",
+    "sgd",
+    "sign_sgd",
+    "yogi",
+)
+
+# Where an option has an effect.
+GAUSSIAN = (("posterior family", "gaussian"),)
+SAMPLED = (("posterior family", "gaussian, particles or laplace"),)
+_WEIGHTS = (*GAUSSIAN, ("expectation", "weights"))
+_GRADIENT = (*GAUSSIAN, ("meta_optimizer", "not online_em"))
+_NATURAL = (*GAUSSIAN, ("inner_optimizer", "natural_gradient"))
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerConfig:
+    """Every number and choice of a learner that is not a row of the table.
+
+    Numbers may be traced values, so that one program serves many settings; see
+    :func:`gembml.runs.many_runs`.
+    """
+
+    inner_optimizer: str = option(
+        "natural_gradient",
+        "optimizer of the inner loop: natural_gradient or one of optax's",
+        choices=("natural_gradient", *OPTAX_OPTIMIZERS),
+    )
+    inner_learning_rate: float = option(0.1, "learning rate of the inner loop", above=0.0)
+    inner_steps: int = option(20, "inner steps per data set in meta-training", least=1, most=10_000)
+    expectation: str = option(
+        "weights",
+        "how the ELBO's expectation is sampled: weights, or local (the local reparameterisation)",
+        choices=("weights", "local"),
+        only=GAUSSIAN,
+    )
+    num_samples: int = option(
+        2, "weight samples per inner step", least=1, most=1_000, only=_WEIGHTS
+    )
+    antithetic: bool = option(True, "draw weight samples in pairs m + s e, m - s e", only=_WEIGHTS)
+    kl_weight: float = option(
+        1.0,
+        "weight of the prior's term against the data: the KL of the ELBO, or the log prior of "
+        "BMAML's particles",
+        least=0.0,
+        only=(
+            (
+                "algorithm",
+                "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser, platipus "
+                "or bmaml",
+            ),
+        ),
+    )
+    log_std_init: float = option(
+        -3.5,
+        "the prior's log std at the start; for llama, where it stays",
+        least=-20.0,
+        most=10.0,
+        only=(
+            (
+                "algorithm",
+                "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser, platipus "
+                "or llama",
+            ),
+        ),
+    )
+    log_std_multiplier: float = option(
+        2.0, "log-std steps are this much longer than the mean's", least=0.0, only=_NATURAL
+    )
+    max_mean_norm: float = option(
+        30.0, "cap of the mean's gradient in the Fisher norm", above=0.0, only=_NATURAL
+    )
+    max_log_std_step: float = option(0.3, "cap of each log-std's step", above=0.0, only=_NATURAL)
+    amortized_posterior: str = option(
+        "support",
+        "whose posterior bounds the evidence of D^tr u D^val: that of the support (Ravi & Beatson) "
+        "or of all data (Table 1 of the paper)",
+        choices=("support", "all"),
+        only=(("algorithm", "amortized_bml"),),
+    )
+    hyperprior_weight: float = option(
+        1e-4,
+        "weight of log P(Theta) beside one task's evidence: 1 / (number of tasks)",
+        least=0.0,
+        only=(("algorithm", "amortized_bml"),),
+    )
+    num_particles: int = option(
+        10, "particles", least=1, most=1_000, only=(("posterior family", "particles"),)
+    )
+    leader_steps: int = option(
+        1,
+        "steps that the leader is ahead, on D^tr u D^val",
+        least=1,
+        most=1_000,
+        only=(("algorithm", "bmaml"),),
+    )
+    proximal_weight: float = option(
+        2.0,
+        "weight w of w/2 |theta - mu|^2 in the inner problem",
+        above=0.0,
+        only=(("algorithm", "imaml"),),
+    )
+    cg_steps: int = option(
+        5,
+        "conjugate-gradient steps of the implicit gradient",
+        least=1,
+        most=1_000,
+        only=(("algorithm", "imaml"),),
+    )
+    curvature_weight: float = option(
+        1e-3,
+        "weight of the log determinant of the curvature",
+        least=0.0,
+        only=(("algorithm", "llama"),),
+    )
+    meta_optimizer: str = option(
+        "adam",
+        "optimizer of the meta-step: online_em (with Gradient-EM) or one of optax's",
+        choices=("online_em", *OPTAX_OPTIMIZERS),
+    )
+    meta_natural: bool = option(True, "precondition the meta-gradient by Fisher", only=_GRADIENT)
+    meta_learning_rate: float = option(1e-3, "learning rate of the meta-step", above=0.0)
+    meta_log_std_multiplier: float = option(
+        1.0,
+        "the prior's log-std steps are this much longer than its mean's",
+        least=0.0,
+        only=_GRADIENT,
+    )
+    meta_schedule: str = option(
+        "cosine",
+        "meta learning rate over the run: constant, or decayed to 0",
+        choices=("constant", "linear", "cosine"),
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def inner_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
+    """The optimizer of the inner loop."""
+    if config.inner_optimizer == "natural_gradient":
+        return natural_gradient(
+            config.inner_learning_rate,
+            log_std_multiplier=config.log_std_multiplier,
+            max_mean_norm=config.max_mean_norm,
+            max_log_std_step=config.max_log_std_step,
+        )
+    return getattr(optax, config.inner_optimizer)(config.inner_learning_rate)
+
+
+def expected_log_likelihood(problem: Problem, config: LearnerConfig) -> ExpectedLogLikelihood:
+    """The estimator of the ELBO's first term.
+
+    Raises:
+      OptionError: for a local expectation with a network that has none.
+    """
+    if config.expectation == "weights":
+        return weight_samples(
+            problem.log_likelihood, num_samples=config.num_samples, antithetic=config.antithetic
+        )
+    if problem.local_log_likelihood is None:
+        raise OptionError(
+            "config.expectation=local needs a network with a local reparameterisation, and this "
+            "problem has none: choose weights."
+        )
+    return problem.local_log_likelihood
+
+
+def _schedule(config: LearnerConfig, num_meta_steps: int) -> optax.ScalarOrSchedule:
+    if config.meta_schedule == "constant":
+        return config.meta_learning_rate
+    if config.meta_schedule == "linear":
+        return optax.linear_schedule(config.meta_learning_rate, 0.0, num_meta_steps)
+    return optax.cosine_decay_schedule(config.meta_learning_rate, num_meta_steps)
+
+
+def meta_optimizer(
+    family: str, config: LearnerConfig, num_meta_steps: int
+) -> optax.GradientTransformation:
+    """The optimizer of the meta-step for a prior of this family.
+
+    Raises:
+      OptionError: for a step of online EM above 1.
+    """
+    schedule = _schedule(config, num_meta_steps)
+    if family != "gaussian":
+        return getattr(optax, config.meta_optimizer)(schedule)
+    if config.meta_optimizer == "online_em":
+        if concrete(config.meta_learning_rate) and config.meta_learning_rate > 1:
+            raise OptionError(
+                "config.meta_learning_rate must lie in (0, 1] with online_em, "
+                f"not {config.meta_learning_rate}."
+            )
+        return online_em(schedule)  # it has the Fisher metric built in, and both steps in one
+    return optax.chain(
+        scale_by_fisher() if config.meta_natural else optax.identity(),
+        getattr(optax, config.meta_optimizer)(schedule),
+        scale_log_std(config.meta_log_std_multiplier),
+    )
