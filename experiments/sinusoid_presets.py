@@ -54,6 +54,11 @@ _POINT: dict[str, object] = {
     "inner_steps": 5,
 }
 
+# Through the inner loop, fewer steps: time and memory grow with each.
+_THROUGH = _GEM | {"inner_steps": 5}
+# Posteriors whose width must mean something need a likelihood with a scale.
+_SUMMED = _POINT | {"likelihood": "gaussian", "inner_learning_rate": 1e-4}
+
 # Preset -> algorithm -> setting ("*": any other) -> the fields that differ from SinusoidConfig.
 PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
     "tuned": {
@@ -61,6 +66,17 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "gem_bml": {"default": _GEM | {"meta_learning_rate": 2e-3}, "*": _GEM},
         "maml": {"*": _POINT | {"inner_learning_rate": 1e-3, "meta_learning_rate": 3e-3}},
         "fomaml": {"*": _POINT | {"inner_learning_rate": 5e-3}},
+        "amortized_bml": {"*": _THROUGH},
+        "pmaml": {"*": _THROUGH},
+        "elbo_difference": {"*": _THROUGH},
+        "kl_chaser": {"*": _THROUGH},
+        "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1}},
+        "bmaml": {"*": _SUMMED | {"kl_weight": 0.01}},
+        "emaml": {"*": _POINT},
+        "llama": {"*": _SUMMED | {"log_std_init": -1.0, "inner_learning_rate": 1e-4}},
+        "imaml": {"*": _POINT | {"inner_steps": 10}},
+        "meta_sgd": {"*": _POINT},
+        "pretrain": {"*": _POINT},
         "reptile": {
             "*": _POINT
             | {
