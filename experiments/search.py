@@ -107,7 +107,9 @@ def validation_mse(
         tasks = experiment.held_out(VALIDATION_SEED, config.validation_tasks)
         keys = jax.random.split(jax.random.key(VALIDATION_SEED + 1), config.validation_tasks)
         errors = lax.map(
-            lambda xs: metrics(prior, *xs, jnp.float32(1.0)).mse[0], (keys, tasks), batch_size=50
+            lambda xs: metrics(prior, xs[0], xs[1], jnp.float32(1.0)).mse[0],
+            (keys, tasks),
+            batch_size=50,
         )
         return jnp.mean(errors)
 

@@ -68,7 +68,8 @@ class InferenceState(NamedTuple):
     """The carry of the inner loop."""
 
     posterior: Distribution
-    optimizer_state: optax.OptState
+    optimizer_state: Any
+    """The optimizer's, or whatever else an inference remembers between its steps."""
 
 
 class StepKeys(NamedTuple):

@@ -5,7 +5,7 @@ import math
 import re
 from typing import Any
 
-import jax
+from jax.core import Tracer
 
 
 class OptionError(ValueError):
@@ -64,7 +64,7 @@ def has_effect(field: dataclasses.Field, choices: dict[str, Any]) -> str | None:
 
 def concrete(value: Any) -> bool:
     """Whether a number can be compared now; a traced one is known only when its program runs."""
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, Tracer)
 
 
 def check(config: Any) -> None:

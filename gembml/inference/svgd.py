@@ -83,7 +83,7 @@ def svgd(
 
     def init(key: Key, prior: Particles) -> InferenceState:
         del key
-        return InferenceState(prior, optimizer.init(prior))
+        return InferenceState(prior, optimizer.init(prior))  # pyright: ignore[reportArgumentType]
 
     def step(
         keys: StepKeys, state: InferenceState, prior: Particles, collect: Collect
