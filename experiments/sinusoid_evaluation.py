@@ -42,10 +42,8 @@ class Experiment(NamedTuple):
     """``(seed, number)`` -> tasks, ``[number, ...]``."""
 
 
-def make_experiment(
-    algorithm: str, setting: str, config: SinusoidConfig, meta_steps: int
-) -> Experiment:
-    """Build the learner and what surrounds it."""
+def make_problem(config: SinusoidConfig) -> tuple[MLP, Problem]:
+    """The network, and the problem of fitting it."""
     network = MLP((config.hidden_units,) * config.hidden_layers)
     if config.likelihood == "gaussian":
         log_likelihood = gaussian_log_likelihood(config.noise_std)
@@ -53,9 +51,17 @@ def make_experiment(
     else:
         log_likelihood = negative_mean_squared_error
         whiten = lambda prediction: prediction * jnp.sqrt(2 / len(prediction))  # noqa: E731
-    tree_problem: Problem = supervised(
+    problem = supervised(
         network, jnp.zeros((1, 1)), log_likelihood, local_reparameterization, whiten
     )
+    return network, problem
+
+
+def make_experiment(
+    algorithm: str, setting: str, config: SinusoidConfig, meta_steps: int
+) -> Experiment:
+    """Build the learner and what surrounds it."""
+    network, tree_problem = make_problem(config)
     unravel = unraveler(tree_problem)
     learner = make_learner(algorithm, ravel(tree_problem), config, meta_steps)
     task_setting = sinusoid.SETTINGS[setting]

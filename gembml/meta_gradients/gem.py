@@ -1,5 +1,7 @@
 """The Gradient-EM estimator (Section 3.2, subroutines Meta-Gradient: GEM-BML and GEM-BML+)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -8,13 +10,35 @@ from gembml.inference.loop import infer
 from gembml.options import OptionError
 
 
+def sequential_posteriors(
+    problem: Problem, inference: Inference, num_steps: int
+) -> Callable[[Key, Distribution, Task], tuple[Distribution, Distribution]]:
+    """``(key, prior, task)`` -> lambda_tr and lambda_all, by sequential Bayes:
+
+    lambda_tr = VI(Theta, D^tr), lambda_all = VI(lambda_tr, D^val).
+    """
+
+    def posteriors(key: Key, prior: Distribution, task: Task) -> tuple[Distribution, Distribution]:
+        support_key, query_key = jax.random.split(key)
+        posterior_support = infer(
+            inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
+        )
+        posterior_all = infer(
+            inference,
+            query_key,
+            posterior_support,
+            lambda k, p: problem.query(k, task, p),
+            num_steps,
+        )
+        return posterior_support, posterior_all
+
+    return posteriors
+
+
 def gem(
     problem: Problem, family: Family, inference: Inference, num_steps: int, *, objective: str
 ) -> MetaGradient:
-    """Meta-gradients from the values of two posteriors, by sequential Bayes:
-
-        lambda_tr  = VI(Theta, D^tr)
-        lambda_all = VI(lambda_tr, D^val)
+    """Meta-gradients from the values of the two :func:`sequential_posteriors`:
 
     * ``"L1"`` (GEM-BML): g(lambda_all), the gradient of log P(D^tr u D^val | Theta);
     * ``"L2"`` (GEM-BML+): g(lambda_all) - g(lambda_tr), the gradient of log P(D^val | D^tr, Theta)
@@ -32,19 +56,10 @@ def gem(
             "Gradient-EM needs a posterior family whose gradient is known in closed form."
         )
     gem_gradient = family.gem_gradient
+    posteriors = sequential_posteriors(problem, inference, num_steps)
 
     def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
-        support_key, query_key = jax.random.split(key)
-        posterior_support = infer(
-            inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
-        )
-        posterior_all = infer(
-            inference,
-            query_key,
-            posterior_support,
-            lambda k, p: problem.query(k, task, p),
-            num_steps,
-        )
+        posterior_support, posterior_all = posteriors(key, prior, task)
         gradient = gem_gradient(prior, posterior_all)
         if objective == "L2":
             gradient = jax.tree.map(jnp.subtract, gradient, gem_gradient(prior, posterior_support))
