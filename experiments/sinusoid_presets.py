@@ -73,8 +73,12 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1}},
         "bmaml": {"*": _SUMMED | {"kl_weight": 0.01}},
         "emaml": {"*": _POINT},
-        "llama": {"*": _SUMMED | {"log_std_init": -1.0, "inner_learning_rate": 1e-4}},
-        "imaml": {"*": _POINT | {"inner_steps": 10}},
+        "llama": {"*": _SUMMED | {"log_std_init": -4.0, "inner_learning_rate": 1e-4}},
+        "imaml": {
+            "*": _POINT
+            # A proximal problem is to be solved, which Adam does in fewer steps than SGD.
+            | {"inner_optimizer": "adam", "inner_steps": 16, "proximal_weight": 30.0}
+        },
         "meta_sgd": {"*": _POINT},
         "pretrain": {"*": _POINT},
         "reptile": {
