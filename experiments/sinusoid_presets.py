@@ -71,8 +71,8 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "elbo_difference": {"*": _THROUGH},
         "kl_chaser": {"*": _THROUGH},
         "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1}},
-        "bmaml": {"*": _SUMMED | {"kl_weight": 0.01}},
-        "emaml": {"*": _POINT},
+        "bmaml": {"*": _SUMMED | {"kl_weight": 0.01, "num_particles": 5}},
+        "emaml": {"*": _POINT | {"num_particles": 5}},
         "llama": {"*": _SUMMED | {"log_std_init": -4.0, "inner_learning_rate": 1e-4}},
         "imaml": {
             "*": _POINT
