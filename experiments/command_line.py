@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -16,9 +17,9 @@ os.environ.setdefault("NPROC", "1")
 
 from absl import app, flags, logging
 
-from gembml import ALGORITHMS
+from gembml import ALGORITHMS, distributed
 from gembml.options import OptionError, allowed, has_effect
-from gembml.training import DivergedError, InputError, InterruptedRunError
+from gembml.training import DivergedError, InputError, InterruptedRunError, LostClientError
 
 Config = TypeVar("Config")
 _PREFIX = "config."
@@ -101,30 +102,50 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
+def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> tuple[int, str]:
+    """Run ``main``: the exit code, and the sentence that was printed."""
+    try:
+        main(argv)
+        distributed.team().exchange("end")  # none goes before all are done
+    except (InputError, OptionError) as error:
+        return _fail(error, 2), str(error)
+    except (DivergedError, LostClientError, distributed.PeerLostError) as error:
+        return _fail(error, 1), str(error)
+    except InterruptedRunError as error:
+        print(error, flush=True)
+        return 130, str(error)
+    except KeyboardInterrupt:
+        sentence = "stopped; the same command goes on from the last checkpoint."
+        return _fail(sentence, 130), sentence
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        return _fail(f"{error}; checkpoints written before are kept.", 1), str(error)
+    return 0, ""
+
+
 def run(main: Callable[[list[str]], None]) -> None:
     """Run a program: parse flags, and turn the expected errors into exit codes.
 
-    2: the input is wrong. 1: training diverged. 130: Ctrl-C, after saving.
+    2: the input is wrong. 1: training diverged, or a client or a process was lost. 130: Ctrl-C,
+    after saving.
     """
 
     def guarded(argv: list[str]) -> int:
         logging.set_verbosity(logging.ERROR)  # orbax reports every file otherwise
         try:
-            main(argv)
-        except (InputError, OptionError) as error:
-            return _fail(error, 2)
-        except DivergedError as error:
-            return _fail(error, 1)
-        except InterruptedRunError as error:
-            print(error, flush=True)
-            return 130
-        except KeyboardInterrupt:
-            return _fail("stopped; the same command goes on from the last checkpoint.", 130)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            code, reason = _guarded(main, argv)
+        except BaseException as error:
+            if distributed.team().count == 1:
                 raise
-            return _fail(f"{error}; checkpoints written before are kept.", 1)
-        return 0
+            traceback.print_exc()
+            code, reason = 1, f"{type(error).__name__}, see its own output."
+        if distributed.team().count > 1:
+            distributed.team().leave(reason)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # JAX's own farewell waits for processes that may be gone
+        return code
 
     app.run(guarded, flags_parser=_parse)
 

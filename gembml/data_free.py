@@ -24,7 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gembml.base import Inference, Key, Params, Problem, Task
+from gembml.base import Inference, Key, MetaGradient, Params, Problem, Task
 from gembml.gaussian import Gaussian
 from gembml.meta_gradients.gem import sequential_posteriors
 from gembml.options import OptionError
@@ -96,7 +96,7 @@ def server_gradient(prior: Gaussian, message: Message, *, objective: str) -> Gau
     )
 
 
-def server_meta_gradient(objective: str) -> Callable[[Key, Gaussian, Message], Gaussian]:
+def server_meta_gradient(objective: str) -> MetaGradient:
     """:func:`server_gradient` as a meta-gradient whose tasks are messages.
 
     A :func:`gembml.meta_learner` with it takes the meta-step of Algorithm 1 from a batch of

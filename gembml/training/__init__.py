@@ -1,16 +1,19 @@
 """Running a learner: the loop, checkpoints, logs. The only input and output of the library."""
 
-from gembml.training.errors import DivergedError, InputError, InterruptedRunError
+from gembml.training.errors import DivergedError, InputError, InterruptedRunError, LostClientError
 from gembml.training.log import read_metrics
-from gembml.training.loop import train
+from gembml.training.loop import SeedRun, train, train_seeds
 from gembml.training.workdir import open_workdir, write_json
 
 __all__ = [
     "DivergedError",
     "InputError",
     "InterruptedRunError",
+    "LostClientError",
+    "SeedRun",
     "open_workdir",
     "read_metrics",
     "train",
+    "train_seeds",
     "write_json",
 ]

@@ -11,3 +11,7 @@ class DivergedError(Exception):
 
 class InterruptedRunError(Exception):
     """Ctrl-C: the state was saved; exit code 130."""
+
+
+class LostClientError(Exception):
+    """A client process is gone or does not answer; exit code 1, checkpoints are kept."""
