@@ -59,6 +59,12 @@ _THROUGH = _GEM | {"inner_steps": 5}
 # Posteriors whose width must mean something need a likelihood with a scale.
 _SUMMED = _POINT | {"likelihood": "gaussian", "inner_learning_rate": 1e-4}
 
+
+def _rates(inner: float, meta: float) -> dict[str, object]:
+    """What experiments.search chose."""
+    return {"inner_learning_rate": inner, "meta_learning_rate": meta}
+
+
 # Preset -> algorithm -> setting ("*": any other) -> the fields that differ from SinusoidConfig.
 PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
     "tuned": {
@@ -66,11 +72,11 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "gem_bml": {"default": _GEM | {"meta_learning_rate": 2e-3}, "*": _GEM},
         "maml": {"*": _POINT | {"inner_learning_rate": 1e-3, "meta_learning_rate": 3e-3}},
         "fomaml": {"*": _POINT | {"inner_learning_rate": 5e-3}},
-        "amortized_bml": {"*": _THROUGH},
+        "amortized_bml": {"*": _THROUGH | _rates(0.1, 3e-3)},
         "pmaml": {"*": _THROUGH},
         "elbo_difference": {"*": _THROUGH},
         "kl_chaser": {"*": _THROUGH},
-        "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1}},
+        "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1} | _rates(6e-5, 3e-3)},
         "bmaml": {"*": _SUMMED | {"kl_weight": 0.01, "num_particles": 5}},
         "emaml": {"*": _POINT | {"num_particles": 5}},
         "llama": {"*": _SUMMED | {"log_std_init": -4.0, "inner_learning_rate": 1e-4}},
@@ -78,9 +84,10 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
             "*": _POINT
             # A proximal problem is to be solved, which Adam does in fewer steps than SGD.
             | {"inner_optimizer": "adam", "inner_steps": 16, "proximal_weight": 30.0}
+            | _rates(3e-3, 3e-3)
         },
-        "meta_sgd": {"*": _POINT},
-        "pretrain": {"*": _POINT},
+        "meta_sgd": {"default": _POINT | _rates(3e-3, 3e-3), "*": _POINT | _rates(0.01, 3e-3)},
+        "pretrain": {"default": _POINT | _rates(0.01, 3e-3), "*": _POINT | _rates(1e-3, 3e-3)},
         "reptile": {
             "*": _POINT
             | {
