@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from experiments import style
 from experiments.pooling import Curve, pool
 from experiments.report_inputs import Results
-from experiments.sinusoid_presets import PRESETS, preset
+from experiments.sinusoid_presets import PRESETS, SinusoidConfig, preset
 
 
 class Group(NamedTuple):
@@ -64,7 +64,7 @@ def generalised(command: str, **places: str) -> str:
 def group_runs(results: list[Results]) -> list[Group]:
     """Pool one setting's runs by (algorithm, config, meta-steps), best first in each algorithm."""
     pooled: dict[str, list[Results]] = {}
-    for run in results:
+    for run in map(_completed, results):
         key = json.dumps([run["algorithm"], run["config"], run["meta_steps"]], sort_keys=True)
         pooled.setdefault(key, []).append(run)
     by_algorithm: dict[str, list[list[Results]]] = {}
@@ -81,6 +81,12 @@ def group_runs(results: list[Results]) -> list[Group]:
         named = [Group(algorithm, v, runs) for v, runs in zip(variants, members, strict=True)]
         groups += sorted(named, key=final_error)
     return groups
+
+
+def _completed(run: Results) -> Results:
+    """The run with every option that was added to the program since, at its default."""
+    defaults = dataclasses.asdict(SinusoidConfig())
+    return run | {"config": defaults | run["config"]}
 
 
 def final_error(group: Group, step: int = 10) -> float:
