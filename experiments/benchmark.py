@@ -1,6 +1,6 @@
 """Speed and memory of the sinusoid's meta-steps: Section 5.1's workload, figure 2(b)'s question.
 
-    python -m experiments.benchmark [--workdir=DIR] [--parts=throughput,memory,noise,dispatch]
+    python -m experiments.benchmark [--workdir=DIR] [--parts=throughput,memory,noise,dispatch,seeds]
 
 Prints Markdown tables; with ``--workdir`` also writes ``benchmark.json`` and ``benchmark.md``. The
 numbers are of the machine it runs on, and nothing fails when one is missed.
@@ -40,6 +40,7 @@ _MEASURED = (
 )
 _MEMORY_STEPS = (5, 10, 20, 50)
 _MEMORY_RATIO = 1.05
+_SEEDS = 8
 _DISPATCH_LENGTHS = (1, 10, 100, 1000)
 
 
@@ -134,11 +135,36 @@ def dispatch(repeats: int, *_: int) -> tuple[Any, str]:
     return rows, f"### Dispatch: MAML, 1 inner step\n\n{table(header, cells)}"
 
 
+def seeds(repeats: int, length: int) -> tuple[Any, str]:
+    """The time of many seeds in one program against as many runs, one after the other."""
+    rows, cells = [], []
+    for algorithm, inner_steps in (("maml", 5), ("gem_bml_plus", 20)):
+        config = _config(algorithm, inner_steps)
+        one, many = (
+            1 / programs.time_dispatches(program, repeats).best
+            for program in (
+                programs.compile_dispatch(algorithm, config, length),
+                programs.compile_seeds(algorithm, config, length, _SEEDS),
+            )
+        )
+        ratio = many / (_SEEDS * one)
+        rows.append(
+            {"algorithm": algorithm, "inner_steps": inner_steps, "seeds": _SEEDS}
+            | {"one_seconds": one, "many_seconds": many, "ratio": round(ratio, 3)}
+        )
+        cells.append([style.LABELS[algorithm], str(inner_steps)])
+        cells[-1] += [f"{1e3 * one:.3f}", f"{1e3 * many:.3f}", f"{ratio:.2f}"]
+    header = ["algorithm", "inner steps", "meta-step of one run, ms"]
+    header += [f"of {_SEEDS} seeds in one program, ms", f"ratio to {_SEEDS} runs (target < 1)"]
+    return rows, f"### Seeds: {_SEEDS} runs at once\n\n{table(header, cells)}"
+
+
 PARTS: dict[str, Callable[[int, int], tuple[Any, str]]] = {
     "throughput": throughput,
     "memory": memory,
     "noise": noise,
     "dispatch": dispatch,
+    "seeds": seeds,
 }
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory for benchmark.json and benchmark.md")

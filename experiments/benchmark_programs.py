@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from gembml import meta_steps
+from gembml.runs import many_runs
 
 SETTING = "default"
 
@@ -53,6 +54,21 @@ def compile_dispatch(
     root = jax.random.key(0, impl=random_bits)
     state = jax.jit(built.learner.init)(jax.random.fold_in(root, 0))
     run = meta_steps(built.learner, built.sample_tasks, jax.random.fold_in(root, 1), length)
+    began = time.perf_counter()
+    compiled = jax.jit(run).lower(state, jnp.int32(0)).compile()
+    return Program(compiled, state, length, time.perf_counter() - began)
+
+
+def compile_seeds(algorithm: str, config: SinusoidConfig, length: int, number: int) -> Program:
+    """``length`` meta-steps of each of ``number`` seeds as one program."""
+    built = experiment(algorithm, config)
+    many = many_runs(lambda _: built.learner, built.sample_tasks, length)
+    keys = jax.vmap(jax.random.key)(jnp.arange(number))
+    state = jax.jit(many.init)(keys, {})
+
+    def run(state: Any, first_step: jax.Array) -> Any:
+        return many.run(state, keys, {}, first_step)
+
     began = time.perf_counter()
     compiled = jax.jit(run).lower(state, jnp.int32(0)).compile()
     return Program(compiled, state, length, time.perf_counter() - began)

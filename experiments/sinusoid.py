@@ -4,7 +4,9 @@
 
 Trains on the sinusoids of ``--setting``, evaluates on 600 test tasks, and writes into ``--workdir``
 ``results.json``, figures, metrics (JSON lines and TensorBoard) and checkpoints. The same command
-goes on where it was stopped.
+goes on where it was stopped. ``--seeds=8`` trains eight seeds in one compiled program;
+``--devices=8`` spreads the tasks of a meta-step over eight devices, and ``--coordinator`` over
+several processes.
 """
 
 import pathlib
@@ -15,10 +17,12 @@ from absl import flags
 from experiments import command_line  # before jax: it sets XLA's flags
 
 # isort: split
+from experiments import devices
 from experiments.sinusoid_presets import PRESETS, SinusoidConfig, preset
-from experiments.sinusoid_run import run_experiment
-from gembml import ALGORITHMS
+from experiments.sinusoid_run import run_experiment, run_seeds
+from gembml import ALGORITHMS, distributed
 from gembml.tasks.sinusoid import SETTINGS
+from gembml.training import DivergedError
 
 
 def _cell(value: float | None) -> str:
@@ -41,6 +45,7 @@ _SETTING = flags.DEFINE_string("setting", "default", f"one of {', '.join(SETTING
 _PRESET = flags.DEFINE_string("preset", "tuned", f"one of {', '.join(PRESETS)}")
 _META_STEPS = flags.DEFINE_integer("meta_steps", 40_000, "meta-steps in all")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the prior and of the training tasks")
+_SEEDS = flags.DEFINE_integer("seeds", 1, "how many seeds, from --seed on, in one program")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; resumed if it holds it")
 
 
@@ -54,17 +59,43 @@ def main(argv: list[str]) -> None:
         preset(_PRESET.value, _ALGORITHM.value, _SETTING.value), _ALGORITHM.value
     )
     workdir = command_line.given("workdir", _WORKDIR.value)
-    results = run_experiment(
-        _ALGORITHM.value,
-        _SETTING.value,
-        config,
-        seed=command_line.in_range("seed", _SEED.value, 0, 2**32 - 1),
-        meta_steps=command_line.in_range("meta_steps", _META_STEPS.value, 1),
-        workdir=workdir,
-        command=command_line.command("experiments.sinusoid"),
-    )
-    print(summary(results))
-    print(f"Results and figures: {pathlib.Path(workdir) / 'results.json'}")
+    number = command_line.in_range("seeds", _SEEDS.value, 1, 10_000)
+    seed = command_line.in_range("seed", _SEED.value, 0, 2**32 - number)
+    options = {
+        "meta_steps": command_line.in_range("meta_steps", _META_STEPS.value, 1),
+        "workdir": workdir,
+        "command": command_line.command("experiments.sinusoid"),
+        "mesh": devices.task_mesh(config.meta_batch),
+    }
+    if number == 1:
+        results = {
+            seed: run_experiment(_ALGORITHM.value, _SETTING.value, config, seed=seed, **options)
+        }
+    else:
+        seeds = tuple(range(seed, seed + number))
+        results = run_seeds(_ALGORITHM.value, _SETTING.value, config, seeds=seeds, **options)
+    if distributed.team().first:
+        tell(results, pathlib.Path(workdir))
+
+
+def tell(results: dict[int, dict[str, Any]], workdir: pathlib.Path) -> None:
+    """Print the results of each seed.
+
+    Raises:
+      DivergedError: if a run has none.
+    """
+    diverged = [seed for seed, result in results.items() if "diverged" in result]
+    for seed, result in results.items():
+        if len(results) > 1:
+            print(f"seed {seed}")
+        print(result["diverged"] if seed in diverged else summary(result))
+    where = "results.json" if len(results) == 1 else "seed_*/results.json"
+    print(f"Results and figures: {workdir / where}")
+    if diverged:
+        raise DivergedError(
+            f"{len(diverged)} of {len(results)} runs diverged, of seed "
+            f"{', '.join(map(str, diverged))}; the results of the others are written."
+        )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 
 from experiments.sinusoid_figures import PredictionExample
 from experiments.sinusoid_presets import SinusoidConfig
@@ -58,12 +59,16 @@ def make_problem(config: SinusoidConfig) -> tuple[MLP, Problem]:
 
 
 def make_experiment(
-    algorithm: str, setting: str, config: SinusoidConfig, meta_steps: int
+    algorithm: str,
+    setting: str,
+    config: SinusoidConfig,
+    meta_steps: int,
+    mesh: Mesh | None = None,
 ) -> Experiment:
-    """Build the learner and what surrounds it."""
+    """Build the learner and what surrounds it, its meta-step on ``mesh`` if there is one."""
     network, tree_problem = make_problem(config)
     unravel = unraveler(tree_problem)
-    learner = make_learner(algorithm, ravel(tree_problem), config, meta_steps)
+    learner = make_learner(algorithm, ravel(tree_problem), config, meta_steps, mesh)
     task_setting = sinusoid.SETTINGS[setting]
 
     def sample_tasks(key: Key) -> Any:

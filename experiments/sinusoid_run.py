@@ -1,10 +1,13 @@
-"""One run of the sinusoid experiment, from a config to ``results.json`` and figures."""
+"""Runs of the sinusoid experiment, from a config to ``results.json`` and figures."""
 
 import dataclasses
+import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from experiments import sinusoid_figures as figures
 from experiments.provenance import provenance
@@ -12,14 +15,23 @@ from experiments.sinusoid_evaluation import (
     ADAPTED,
     TEST_SEED,
     VALIDATION_SEED,
+    Experiment,
     evaluate,
     fit_noise_std,
     make_experiment,
     prediction_examples,
 )
 from experiments.sinusoid_presets import SinusoidConfig
+from gembml import distributed
+from gembml.base import Distribution, LearnerState
 from gembml.evaluation import ci95
-from gembml.training import open_workdir, read_metrics, train, write_json
+from gembml.training import (
+    open_workdir,
+    read_metrics,
+    train,
+    train_seeds,
+    write_json,
+)
 
 
 def _by_step(steps: tuple[int, ...], values: np.ndarray) -> dict[str, float | None]:
@@ -30,19 +42,11 @@ def _by_step(steps: tuple[int, ...], values: np.ndarray) -> dict[str, float | No
     }
 
 
-def run_experiment(
-    algorithm: str,
-    setting: str,
-    config: SinusoidConfig,
-    *,
-    seed: int,
-    meta_steps: int,
-    workdir: str,
-    command: str,
+def _identity(
+    algorithm: str, setting: str, config: SinusoidConfig, seed: int, meta_steps: int
 ) -> dict[str, Any]:
-    """Train, evaluate, draw; returns what ``results.json`` holds."""
-    experiment = make_experiment(algorithm, setting, config, meta_steps)
-    identity = {
+    """Everything that defines a run."""
+    return {
         "experiment": "sinusoid",
         "algorithm": algorithm,
         "setting": setting,
@@ -50,9 +54,14 @@ def run_experiment(
         "meta_steps": meta_steps,
         "config": dataclasses.asdict(config),
     }
-    directory = open_workdir(workdir, identity)
 
-    def validate(state: Any) -> dict[str, float]:
+
+def _validation(
+    experiment: Experiment, config: SinusoidConfig
+) -> Callable[[LearnerState], dict[str, float]]:
+    """What training logs of a state."""
+
+    def validate(state: LearnerState) -> dict[str, float]:
         metrics = evaluate(
             experiment,
             state.prior,
@@ -64,27 +73,35 @@ def run_experiment(
         mse = np.asarray(metrics.mse).mean(axis=0)
         return {"mse_0": float(mse[0]), "mse_1": float(mse[1]), "mse_10": float(mse[-1])}
 
-    state, seconds = train(
-        experiment.learner,
-        experiment.sample_tasks,
-        seed=seed,
-        num_meta_steps=meta_steps,
-        directory=directory,
-        evaluate=validate,
-        progress="mse_10",
-        steps_per_dispatch=config.steps_per_dispatch,
-        evaluate_every=config.evaluate_every,
-        checkpoint_every=config.checkpoint_every,
-    )
-    noise_std = fit_noise_std(experiment, state.prior, config.validation_tasks)
+    return validate
+
+
+def _train_options(config: SinusoidConfig) -> dict[str, Any]:
+    return {
+        "progress": "mse_10",
+        "steps_per_dispatch": config.steps_per_dispatch,
+        "evaluate_every": config.evaluate_every,
+        "checkpoint_every": config.checkpoint_every,
+    }
+
+
+def _finish(
+    experiment: Experiment,
+    config: SinusoidConfig,
+    prior: Distribution,
+    directory: pathlib.Path,
+    about: dict[str, Any],
+    **more: Any,
+) -> dict[str, Any]:
+    """Test the trained prior, write ``results.json``, draw; returns the results."""
+    noise_std = fit_noise_std(experiment, prior, config.validation_tasks)
     # Every step to the paper's 10, then every fifth, and the last.
     last = config.test_steps
     steps = tuple(n for n in range(last + 1) if n <= ADAPTED or n % 5 == 0 or n == last)
     metrics = jax.tree.map(
-        np.asarray,
-        evaluate(experiment, state.prior, TEST_SEED, config.test_tasks, steps, noise_std),
+        np.asarray, evaluate(experiment, prior, TEST_SEED, config.test_tasks, steps, noise_std)
     )
-    results = identity | {
+    results = about | {
         "metrics": {
             "mse": _by_step(steps, metrics.mse.mean(axis=0)),
             "mse_ci95": _by_step(steps, ci95(metrics.mse)),
@@ -93,8 +110,7 @@ def run_experiment(
             "coverage90": _by_step(steps, metrics.coverage90.mean(axis=0)),
         },
         "predictive_noise_std": noise_std,
-        "seconds": round(seconds, 2),
-        "command": command,
+        **more,
         **provenance(),
     }
     write_json(directory / "results.json", results)
@@ -103,8 +119,99 @@ def run_experiment(
     )
     figures.error_against_steps(results, directory / "mse_against_steps.png")
     figures.predictions(
-        prediction_examples(experiment, state.prior, noise_std),
+        prediction_examples(experiment, prior, noise_std),
         noise_std,
         directory / "predictions.png",
     )
     return results
+
+
+def run_experiment(
+    algorithm: str,
+    setting: str,
+    config: SinusoidConfig,
+    *,
+    seed: int,
+    meta_steps: int,
+    workdir: str,
+    command: str,
+    mesh: Mesh | None = None,
+) -> dict[str, Any]:
+    """Train, evaluate, draw; returns what ``results.json`` holds.
+
+    With several processes process 0 evaluates and draws, and the others return {}.
+    """
+    experiment = make_experiment(algorithm, setting, config, meta_steps, mesh)
+    about = _identity(algorithm, setting, config, seed, meta_steps)
+    directory = open_workdir(workdir, about)
+    state, seconds = train(
+        experiment.learner,
+        experiment.sample_tasks,
+        seed=seed,
+        num_meta_steps=meta_steps,
+        directory=directory,
+        evaluate=_validation(experiment, config),
+        mesh=mesh,
+        **_train_options(config),
+    )
+    if not distributed.team().first:
+        return {}
+    more = {"seconds": round(seconds, 2), "command": command} | _devices(mesh)
+    return _finish(experiment, config, state.prior, directory, about, **more)
+
+
+def run_seeds(
+    algorithm: str,
+    setting: str,
+    config: SinusoidConfig,
+    *,
+    seeds: tuple[int, ...],
+    meta_steps: int,
+    workdir: str,
+    command: str,
+    mesh: Mesh | None = None,
+) -> dict[int, dict[str, Any]]:
+    """As :func:`run_experiment` for each seed, all trained in one program.
+
+    Each seed's ``results.json`` and figures are in ``seed_SEED`` below the directory. Its
+    ``seconds`` are its share of the program's.
+
+    Returns:
+      The results of each seed; a run that diverged has the field ``diverged``, a sentence, and no
+      metrics.
+    """
+    experiment = make_experiment(algorithm, setting, config, meta_steps, mesh)
+    about = _identity(algorithm, setting, config, seeds[0], meta_steps)
+    directory = open_workdir(workdir, about | {"seeds_in_program": len(seeds)})
+    runs = train_seeds(
+        experiment.learner,
+        experiment.sample_tasks,
+        seeds=seeds,
+        num_meta_steps=meta_steps,
+        directory=directory,
+        evaluate=_validation(experiment, config),
+        mesh=mesh,
+        **_train_options(config),
+    )
+    if not distributed.team().first:
+        return {}
+    results = {}
+    for run in runs:
+        mine = about | {"seed": run.seed}
+        more = {"seconds": round(run.seconds, 2), "command": command}
+        more |= {"seeds_in_program": len(seeds)} | _devices(mesh)
+        if run.diverged:
+            content = mine | {"diverged": run.diverged} | more | provenance()
+            write_json(run.directory / "results.json", content)
+            results[run.seed] = content
+        else:
+            prior = run.state.prior
+            results[run.seed] = _finish(experiment, config, prior, run.directory, mine, **more)
+    return results
+
+
+def _devices(mesh: Mesh | None) -> dict[str, int]:
+    """What ``results.json`` says of many devices and processes, if there are."""
+    if mesh is None:
+        return {}
+    return {"devices": mesh.size, "processes": distributed.team().count}

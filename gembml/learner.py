@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
 from gembml.base import (
     Collect,
@@ -19,6 +20,7 @@ from gembml.base import (
     Problem,
     Task,
 )
+from gembml.distributed import AXIS
 from gembml.inference.loop import trajectory
 
 
@@ -28,6 +30,7 @@ def meta_learner(
     inference: Inference,
     meta_gradient: MetaGradient,
     optimizer: optax.GradientTransformation,
+    mesh: Mesh | None = None,
 ) -> MetaLearner:
     """Put the parts together.
 
@@ -35,7 +38,27 @@ def meta_learner(
     minus sign, yet L is maximised): ``optimizer`` receives the negative average, as optax
     minimises. The average instead of the paper's sum keeps the learning rate independent of the
     meta-batch.
+
+    On a ``mesh`` each device takes its part of the tasks, and their averages are averaged: the same
+    up to the order of the sum. Prior and optimizer are the same on all devices. The device count
+    must divide the number of tasks.
     """
+
+    def average_here(keys: Key, prior: Distribution, tasks: Task) -> Distribution:
+        gradients = jax.vmap(meta_gradient, in_axes=(0, None, 0))(keys, prior, tasks)
+        return jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
+
+    average = average_here
+    if mesh is not None:
+        # No check of what varies over devices: with it, gradients in the replicated prior would
+        # arrive summed over devices, and the average would leave them too large.
+        average = jax.shard_map(
+            lambda *args: jax.lax.pmean(average_here(*args), AXIS),
+            mesh=mesh,
+            in_specs=(PartitionSpec(AXIS), PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )
 
     def init(key: Key) -> LearnerState:
         prior = family.init(key, problem.init)
@@ -44,8 +67,7 @@ def meta_learner(
     def update(state: LearnerState, key: Key, tasks: Task) -> tuple[LearnerState, Metrics]:
         num_tasks = jax.tree.leaves(tasks)[0].shape[0]
         keys = jax.random.split(key, num_tasks)
-        gradients = jax.vmap(meta_gradient, in_axes=(0, None, 0))(keys, state.prior, tasks)
-        gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
+        gradient = average(keys, state.prior, tasks)
         descent = jax.tree.map(jnp.negative, gradient)
         updates, optimizer_state = optimizer.update(descent, state.optimizer_state, state.prior)
         prior = optax.apply_updates(state.prior, updates)

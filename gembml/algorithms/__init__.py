@@ -4,6 +4,8 @@ A row is a posterior family x a meta-gradient estimator x an objective; the inne
 every number are options. Nothing here is a training loop of its own.
 """
 
+from jax.sharding import Mesh
+
 from gembml.algorithms import (
     delta_posterior,
     gaussian_posterior,
@@ -106,7 +108,11 @@ def _check_combination(algorithm: str, config: LearnerConfig) -> None:
 
 
 def make_learner(
-    algorithm: str, problem: Problem, config: LearnerConfig, num_meta_steps: int
+    algorithm: str,
+    problem: Problem,
+    config: LearnerConfig,
+    num_meta_steps: int,
+    mesh: Mesh | None = None,
 ) -> MetaLearner:
     """The learner that a row of :data:`ALGORITHMS` names.
 
@@ -115,6 +121,7 @@ def make_learner(
       problem: what is learned.
       config: numbers and choices.
       num_meta_steps: the length of the run, over which the meta learning rate decays.
+      mesh: the devices over which the tasks of a meta-step are spread, if more than one.
 
     Raises:
       OptionError: for an unknown name or a combination that makes no sense, in one sentence.
@@ -125,4 +132,6 @@ def make_learner(
     row = ALGORITHMS[algorithm]
     parts = row.build(problem, config)
     optimizer = meta_optimizer(row.family, config, num_meta_steps)
-    return meta_learner(problem, parts.family, parts.inference, parts.meta_gradient, optimizer)
+    return meta_learner(
+        problem, parts.family, parts.inference, parts.meta_gradient, optimizer, mesh
+    )

@@ -1,43 +1,156 @@
 """The training loop: the only place where meta-training meets files, clocks and the terminal."""
 
 import pathlib
-import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from gembml.base import Key, LearnerState, MetaLearner, Task
-from gembml.learner import meta_steps
+from gembml import distributed
+from gembml.base import Key, LearnerState, MetaLearner, Metrics, Task
 from gembml.training.checkpoints import Checkpoints
 from gembml.training.errors import DivergedError, InterruptedRunError
-from gembml.training.log import MetricsLog
+from gembml.training.interrupt import StopOnCtrlC
+from gembml.training.program import Evaluate, ManySeeds, OneRun, Program, seed_directory
 
 
-class _StopOnCtrlC:
-    """Turns the first Ctrl-C into a request that the loop honours after the current dispatch."""
+class Intervals(NamedTuple):
+    """Meta-steps per compiled call, and between evaluations and checkpoints.
 
-    def __init__(self) -> None:
-        self.asked = False
+    The latter two are rounded to whole dispatches, at least one.
+    """
 
-    def __enter__(self) -> "_StopOnCtrlC":
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
+    dispatch: int
+    evaluate: int
+    checkpoint: int
 
-    def _ask(self, *_: Any) -> None:
-        self.asked = True
-        print(
-            "\nStopping: finishing this dispatch and saving; Ctrl-C again stops at once.",
-            flush=True,
+    def whole(self) -> "Intervals":
+        """The same in whole dispatches."""
+        evaluate, checkpoint = (
+            max(1, round(every / self.dispatch)) * self.dispatch
+            for every in (self.evaluate, self.checkpoint)
         )
-        signal.signal(signal.SIGINT, self._before)  # a second Ctrl-C stops at once
+        return Intervals(self.dispatch, evaluate, checkpoint)
 
-    def __exit__(self, *_: Any) -> None:
-        signal.signal(signal.SIGINT, self._before)
+
+def drive(
+    program: Program,
+    *,
+    num_meta_steps: int,
+    directory: pathlib.Path,
+    intervals: Intervals,
+    mesh: jax.sharding.Mesh | None,
+) -> tuple[Any, float]:
+    """Run a program to the end, from the newest checkpoint in ``directory`` if there is one.
+
+    With several processes all of them call this; process 0 alone reads, writes and prints.
+
+    Returns:
+      The last state, and the seconds of training over all the run's processes.
+    """
+    team = distributed.team()
+    start = program.init()
+    checkpoints = Checkpoints(directory / "checkpoints") if team.first else None
+    step, state, seconds = _restore(checkpoints, start, num_meta_steps)
+    state = distributed.replicate(state, mesh)
+
+    intervals = intervals.whole()
+    compiled: dict[int, Callable] = {}
+    # A scalar that belongs to no device, if there are several.
+    scalar = jnp.int32 if mesh is None else np.int32
+    placed: dict[str, Any] = (
+        {} if mesh is None else {"out_shardings": NamedSharding(mesh, PartitionSpec())}
+    )
+
+    def dispatch(length: int) -> Callable:
+        if length not in compiled:
+            run = jax.jit(program.steps(length), **placed)
+            compiled[length] = run.lower(state, scalar(0)).compile()
+        return compiled[length]
+
+    if team.first:
+        program.open_logs(directory, step)
+    options: dict[str, Any] = {
+        "unit": "step",
+        "smoothing": 0.1,
+        "disable": None if team.first else True,
+    }
+    bar = tqdm(total=num_meta_steps, initial=step, **options)
+    saved = step
+    try:
+        with StopOnCtrlC() as ctrl_c:
+            while step < num_meta_steps:
+                length = min(intervals.dispatch, num_meta_steps - step)
+                run = dispatch(length)
+                began = time.perf_counter()
+                try:
+                    new_state, metrics = run(state, scalar(step))
+                    np.asarray(metrics.finite)
+                except (jax.errors.JaxRuntimeError, ValueError) as error:
+                    raise team.lost(error) from error
+                seconds += time.perf_counter() - began
+                mine, metrics = distributed.local((new_state, metrics), mesh)
+                _check(program, step, mine, metrics, saved, directory)
+                state, step = new_state, step + length
+                bar.update(length)
+                finished = step == num_meta_steps
+                if team.first and (finished or step % intervals.evaluate == 0):
+                    bar.set_postfix_str(program.report(step, mine, metrics, seconds))
+                # All stop after the same dispatch, whichever was asked to.
+                stop = any(team.exchange("stop" if ctrl_c.asked else ""))
+                if finished or stop or step % intervals.checkpoint == 0:
+                    if checkpoints is not None:
+                        checkpoints.save(step, mine, seconds)
+                    saved = step
+                if stop:
+                    raise InterruptedRunError(
+                        f"Stopped and saved at meta-step {step:,}; the same command goes on from "
+                        "there."
+                    )
+    finally:
+        bar.close()
+        if team.first:
+            program.close_logs()
+    return distributed.local(state, mesh), seconds
+
+
+def _check(
+    program: Program,
+    step: int,
+    state: Any,
+    metrics: Metrics,
+    saved: int,
+    directory: pathlib.Path,
+) -> None:
+    """Raise if the program diverged, and say which checkpoint is left."""
+    try:
+        program.check(step, state, metrics)
+    except DivergedError as error:
+        kept = f"The last good checkpoint is kept: step {saved:,} in {directory}."
+        raise DivergedError(f"{error} {kept if saved else 'There is no checkpoint yet.'}") from None
+
+
+def _restore(
+    checkpoints: Checkpoints | None, start: Any, num_meta_steps: int
+) -> tuple[int, Any, float]:
+    """The step, state and seconds to go on from: process 0's in every process."""
+    step, state, seconds = 0, start, 0.0
+    if checkpoints is not None:
+        restored, complaints = checkpoints.restore(start)
+        for complaint in complaints:
+            print(complaint, flush=True)
+        if restored is not None:
+            step, state, seconds = restored
+            print(f"Resumed at meta-step {step:,} of {num_meta_steps:,}.", flush=True)
+    if distributed.team().count > 1:
+        sent = distributed.from_first((np.int64(step), state, np.float64(seconds)))
+        step, state, seconds = int(sent[0]), sent[1], float(sent[2])
+    return step, state, seconds
 
 
 def train(
@@ -47,17 +160,19 @@ def train(
     seed: int,
     num_meta_steps: int,
     directory: pathlib.Path,
-    evaluate: Callable[[LearnerState], dict[str, float]],
+    evaluate: Evaluate,
     progress: str,
     steps_per_dispatch: int = 500,
     evaluate_every: int = 1000,
     checkpoint_every: int = 2000,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[LearnerState, float]:
     """Train to the end, from the newest checkpoint in ``directory`` if there is one.
 
     Step t draws from ``fold_in(fold_in(key(seed), 1), t)`` and the prior from
     ``fold_in(key(seed), 0)``: a resumed run equals an uninterrupted one bit for bit, since
-    dispatches begin at the same multiples of ``steps_per_dispatch``.
+    dispatches begin at the same multiples of ``steps_per_dispatch``. Checkpoints do not know of
+    devices: a run goes on with any number of them.
 
     Args:
       learner: what to train.
@@ -70,6 +185,7 @@ def train(
       steps_per_dispatch: meta-steps per compiled call.
       evaluate_every: meta-steps between two evaluations, rounded to whole dispatches.
       checkpoint_every: meta-steps between two checkpoints, rounded to whole dispatches.
+      mesh: the devices that the learner was made for, if more than one.
 
     Returns:
       The last state, and the seconds of training over all the run's processes, without
@@ -78,77 +194,69 @@ def train(
     Raises:
       DivergedError: if the meta-gradient or the prior is not finite.
       InterruptedRunError: on Ctrl-C, after saving.
+      PeerLostError: if another process of the run is gone.
     """
-    root = jax.random.key(seed)
-    step_key = jax.random.fold_in(root, 1)
-    state = jax.jit(learner.init)(jax.random.fold_in(root, 0))
-    checkpoints = Checkpoints(directory / "checkpoints")
-    restored, complaints = checkpoints.restore(state)
-    for complaint in complaints:
-        print(complaint, flush=True)
-    step, seconds = 0, 0.0
-    if restored is not None:
-        step, state, seconds = restored
-        print(f"Resumed at meta-step {step:,} of {num_meta_steps:,}.", flush=True)
+    return drive(
+        OneRun(learner, sample_tasks, seed, evaluate, progress),
+        num_meta_steps=num_meta_steps,
+        directory=directory,
+        intervals=Intervals(steps_per_dispatch, evaluate_every, checkpoint_every),
+        mesh=mesh,
+    )
 
-    # Whole dispatches between two evaluations or checkpoints, at least one.
-    evaluate_every = max(1, round(evaluate_every / steps_per_dispatch)) * steps_per_dispatch
-    checkpoint_every = max(1, round(checkpoint_every / steps_per_dispatch)) * steps_per_dispatch
-    compiled: dict[int, Callable] = {}
 
-    def dispatch(length: int) -> Callable:
-        if length not in compiled:
-            run = meta_steps(learner, sample_tasks, step_key, length)
-            compiled[length] = jax.jit(run).lower(state, jnp.int32(0)).compile()
-        return compiled[length]
+class SeedRun(NamedTuple):
+    """What became of one of many runs."""
 
-    log = MetricsLog(directory, step)
-    bar = tqdm(total=num_meta_steps, initial=step, unit="step", smoothing=0.1, disable=None)
-    saved = step
-    try:
-        with _StopOnCtrlC() as ctrl_c:
-            while step < num_meta_steps:
-                length = min(steps_per_dispatch, num_meta_steps - step)
-                run = dispatch(length)
-                began = time.perf_counter()
-                new_state, metrics = run(state, jnp.int32(step))
-                finite = np.asarray(metrics.finite)
-                seconds += time.perf_counter() - began
-                if not finite.all():
-                    bad = step + int(np.argmin(finite))
-                    raise DivergedError(
-                        f"The meta-gradient or the prior is not finite at meta-step {bad:,}, whose "
-                        f"task batch is drawn with gembml.learner.step_keys(jax.random.fold_in("
-                        f"jax.random.key({seed}), 1), {bad})[0]. "
-                        + (
-                            f"The last good checkpoint is kept: step {saved:,} in {directory}."
-                            if saved
-                            else "There is no checkpoint yet."
-                        )
-                    )
-                state, step = new_state, step + length
-                bar.update(length)
-                finished = step == num_meta_steps
-                if finished or step % evaluate_every == 0:
-                    measures = evaluate(state)
-                    log.write(
-                        step,
-                        {
-                            **measures,
-                            "meta_gradient_norm": float(np.mean(metrics.meta_gradient_norm)),
-                            "seconds": seconds,
-                        },
-                    )
-                    bar.set_postfix_str(f"{progress} {measures[progress]:.4g}")
-                if finished or ctrl_c.asked or step % checkpoint_every == 0:
-                    checkpoints.save(step, state, seconds)
-                    saved = step
-                if ctrl_c.asked:
-                    raise InterruptedRunError(
-                        f"Stopped and saved at meta-step {step:,}; the same command goes on from "
-                        "there."
-                    )
-    finally:
-        bar.close()
-        log.close()
-    return state, seconds
+    seed: int
+    directory: pathlib.Path
+    state: LearnerState
+    seconds: float
+    """Its share of the program's time."""
+    diverged: str | None
+    """Why there is no result, in a sentence."""
+
+
+def train_seeds(
+    learner: MetaLearner,
+    sample_tasks: Callable[[Key], Task],
+    *,
+    seeds: tuple[int, ...],
+    num_meta_steps: int,
+    directory: pathlib.Path,
+    evaluate: Evaluate,
+    progress: str,
+    steps_per_dispatch: int = 500,
+    evaluate_every: int = 1000,
+    checkpoint_every: int = 2000,
+    mesh: jax.sharding.Mesh | None = None,
+) -> list[SeedRun]:
+    """Train one run per seed, all in one program; otherwise as :func:`train`.
+
+    The checkpoints hold all runs; metrics go into ``seed_SEED`` below the directory. A run that
+    diverges is marked, and the others go on.
+
+    Raises:
+      DivergedError: if every run has diverged.
+      InterruptedRunError: on Ctrl-C, after saving.
+      PeerLostError: if another process of the run is gone.
+    """
+    program = ManySeeds(learner, sample_tasks, seeds, evaluate, progress)
+    state, seconds = drive(
+        program,
+        num_meta_steps=num_meta_steps,
+        directory=directory,
+        intervals=Intervals(steps_per_dispatch, evaluate_every, checkpoint_every),
+        mesh=mesh,
+    )
+    complaints = program.complaints(state)
+    return [
+        SeedRun(
+            seed,
+            seed_directory(directory, seed),
+            state.of(run),
+            seconds / len(seeds),
+            complaints.get(seed),
+        )
+        for run, seed in enumerate(seeds)
+    ]

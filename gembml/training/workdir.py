@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Any
 
+from gembml import distributed
 from gembml.training.errors import InputError
 
 # The operating system gives the locks back when the process ends, however it ends.
@@ -29,6 +30,16 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _differences(first: dict[str, Any], second: dict[str, Any], a: str, b: str) -> str:
+    """The fields with two values, each called by its place."""
+    old, new = _flatten(first), _flatten(second)
+    return ", ".join(
+        f"{name} ({a} {old.get(name, 'absent')}, {b} {new.get(name, 'absent')})"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    )
+
+
 def _lock(directory: pathlib.Path) -> None:
     """Keep other processes out of the directory for as long as this one lives."""
     path = directory.resolve()
@@ -48,15 +59,27 @@ def _lock(directory: pathlib.Path) -> None:
 def open_workdir(path: str, run: dict[str, Any]) -> pathlib.Path:
     """Make the directory, or check that it holds the same run.
 
+    With several processes all call this, and process 0 alone touches the directory.
+
     Args:
       path: the directory.
       run: everything that defines the run, JSON-serialisable; kept in ``run.json``.
 
     Raises:
-      InputError: if it cannot be written, is in use, or holds a run with other values; the
-        fields are named.
+      InputError: if it cannot be written, is in use, holds a run with other values (the fields
+        are named), or if the processes were started with different ones.
     """
     directory = pathlib.Path(path)
+    team = distributed.team()
+    runs = [json.loads(text) for text in team.exchange(json.dumps(run))]
+    for other, theirs in enumerate(runs):
+        if theirs != runs[0]:
+            raise InputError(
+                f"All processes of a run must be given the same options, and process 0 "
+                f"differs from process {other} in {_differences(theirs, runs[0], 'there', 'here')}."
+            )
+    if not team.first:
+        return directory
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,14 +104,9 @@ def open_workdir(path: str, run: dict[str, Any]) -> pathlib.Path:
     if not isinstance(before, dict):
         raise InputError(f"{record} is not the record of a run: name another --workdir.")
     if before != run:
-        old, new = _flatten(before), _flatten(run)
-        differences = ", ".join(
-            f"{name} (there {old.get(name, 'absent')}, here {new.get(name, 'absent')})"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        )
         raise InputError(
-            f"--workdir={path} holds another run, which differs in {differences}: name another "
-            "directory or the same options."
+            f"--workdir={path} holds another run, which differs in "
+            f"{_differences(before, run, 'there', 'here')}: name another directory or the same "
+            "options."
         )
     return directory

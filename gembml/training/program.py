@@ -1,0 +1,203 @@
+"""What the training loop drives: one run, or many at once, behind the same few methods."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gembml.base import Key, LearnerState, MetaLearner, Metrics, Task
+from gembml.learner import meta_steps
+from gembml.runs import init_key, many_runs, steps_key
+from gembml.training.errors import DivergedError
+from gembml.training.log import MetricsLog
+
+Evaluate = Callable[[LearnerState], dict[str, float]]
+
+
+class Program(Protocol):
+    """A computation of many meta-steps with a state, and what is told about it."""
+
+    def init(self) -> Any:
+        """The state at the start."""
+        ...
+
+    def steps(self, length: int) -> Callable[[Any, jax.Array], tuple[Any, Metrics]]:
+        """``(state, first_step)`` -> the state ``length`` meta-steps on, and their metrics."""
+        ...
+
+    def check(self, first_step: int, state: Any, metrics: Metrics) -> None:
+        """Raise :class:`DivergedError` if there is nothing to go on with."""
+        ...
+
+    def open_logs(self, directory: pathlib.Path, step: int) -> None:
+        """Make ready to report; rows beyond ``step`` are dropped."""
+        ...
+
+    def report(self, step: int, state: Any, metrics: Metrics, seconds: float) -> str:
+        """Evaluate and log; returns what the progress bar shows."""
+        ...
+
+    def close_logs(self) -> None:
+        """Flush what was reported."""
+        ...
+
+
+def _diverged(seed: int, step: int) -> str:
+    return (
+        f"The meta-gradient or the prior is not finite at meta-step {step:,}, whose task batch is "
+        "drawn with gembml.learner.step_keys(jax.random.fold_in("
+        f"jax.random.key({seed}), 1), {step})[0]."
+    )
+
+
+class OneRun:
+    """The run of one seed, reported into the run's directory."""
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        sample_tasks: Callable[[Key], Task],
+        seed: int,
+        evaluate: Evaluate,
+        progress: str,
+    ) -> None:
+        self._learner, self._sample_tasks, self._seed = learner, sample_tasks, seed
+        self._evaluate, self._progress = evaluate, progress
+        self._root = jax.random.key(seed)
+
+    def init(self) -> LearnerState:
+        """The learner's own state."""
+        return jax.jit(self._learner.init)(init_key(self._root))
+
+    def steps(self, length: int) -> Callable:
+        """The learner's own meta-steps."""
+        return meta_steps(self._learner, self._sample_tasks, steps_key(self._root), length)
+
+    def check(self, first_step: int, state: LearnerState, metrics: Metrics) -> None:  # noqa: ARG002
+        """Raise at the first meta-step that is not finite."""
+        finite = np.asarray(metrics.finite)
+        if not finite.all():
+            raise DivergedError(_diverged(self._seed, first_step + int(np.argmin(finite))))
+
+    def open_logs(self, directory: pathlib.Path, step: int) -> None:
+        """Log into the run's directory."""
+        self._log = MetricsLog(directory, step)
+
+    def report(self, step: int, state: LearnerState, metrics: Metrics, seconds: float) -> str:
+        """One evaluation, one row."""
+        measures = self._evaluate(state)
+        norm = float(np.mean(metrics.meta_gradient_norm))
+        self._log.write(step, {**measures, "meta_gradient_norm": norm, "seconds": seconds})
+        return f"{self._progress} {measures[self._progress]:.4g}"
+
+    def close_logs(self) -> None:
+        """Flush the log."""
+        self._log.close()
+
+
+class ManyState(NamedTuple):
+    """The state of many runs; every leaf has a leading axis ``[runs]``."""
+
+    runs: LearnerState
+    diverged: jax.Array
+    """The meta-step at which a run stopped being finite, or -1."""
+
+    def of(self, run: int) -> LearnerState:
+        """The state of one run, as NumPy arrays: slices on the device would each be compiled."""
+        return jax.tree.map(lambda a: np.asarray(a)[run], self.runs)
+
+
+class ManySeeds:
+    """The runs of many seeds in one program, each reported into ``seed_SEED`` below the directory.
+
+    A run that diverges is reported no more, and the others go on.
+    """
+
+    def __init__(
+        self,
+        learner: MetaLearner,
+        sample_tasks: Callable[[Key], Task],
+        seeds: tuple[int, ...],
+        evaluate: Evaluate,
+        progress: str,
+    ) -> None:
+        self.seeds = seeds
+        self._evaluate, self._progress = evaluate, progress
+        self._many = lambda length: many_runs(lambda _: learner, sample_tasks, length)
+        self._keys = jax.vmap(jax.random.key)(jnp.array(seeds, jnp.uint32))
+
+    def init(self) -> ManyState:
+        """All runs' states, none diverged."""
+        runs = jax.jit(self._many(1).init)(self._keys, {})
+        return ManyState(runs, jnp.full(len(self.seeds), -1, jnp.int32))
+
+    def steps(self, length: int) -> Callable:
+        """All runs' meta-steps; a run's first that is not finite is kept."""
+        run = self._many(length).run
+
+        def steps(state: ManyState, first_step: jax.Array) -> tuple[ManyState, Metrics]:
+            runs, metrics = run(state.runs, self._keys, {}, first_step)
+            bad = jnp.where(
+                metrics.finite.all(axis=1), -1, first_step + jnp.argmin(metrics.finite, axis=1)
+            ).astype(jnp.int32)
+            return ManyState(runs, jnp.where(state.diverged < 0, bad, state.diverged)), metrics
+
+        return steps
+
+    def complaints(self, state: ManyState) -> dict[int, str]:
+        """A sentence for each seed whose run diverged."""
+        return {
+            seed: _diverged(seed, int(step))
+            for seed, step in zip(self.seeds, np.asarray(state.diverged), strict=True)
+            if step >= 0
+        }
+
+    def check(self, first_step: int, state: ManyState, metrics: Metrics) -> None:  # noqa: ARG002
+        """Raise if no run is left."""
+        complaints = self.complaints(state)
+        if len(complaints) == len(self.seeds):
+            first = min(self.seeds)
+            raise DivergedError(
+                f"All {len(self.seeds)} runs diverged; seed {first}: {complaints[first]}"
+            )
+
+    def open_logs(self, directory: pathlib.Path, step: int) -> None:
+        """One log per run."""
+        self._logs = []
+        for seed in self.seeds:
+            below = seed_directory(directory, seed)
+            below.mkdir(exist_ok=True)
+            self._logs.append(MetricsLog(below, step))
+
+    def report(self, step: int, state: ManyState, metrics: Metrics, seconds: float) -> str:
+        """One evaluation and one row per run that has not diverged."""
+        shown = []
+        norms = np.asarray(metrics.meta_gradient_norm).mean(axis=1)
+        diverged = self.complaints(state)
+        for run, seed in enumerate(self.seeds):
+            if seed in diverged:
+                continue
+            measures = self._evaluate(state.of(run))
+            row = {
+                **measures,
+                "meta_gradient_norm": float(norms[run]),
+                # Its share: as many such runs, one after the other, would have cost the sum.
+                "seconds": seconds / len(self.seeds),
+            }
+            self._logs[run].write(step, row)
+            shown.append(measures[self._progress])
+        lost = f", {len(diverged)} diverged" if diverged else ""
+        return f"{self._progress} {min(shown):.4g} to {max(shown):.4g}{lost}"
+
+    def close_logs(self) -> None:
+        """Flush the logs."""
+        for log in self._logs:
+            log.close()
+
+
+def seed_directory(directory: pathlib.Path, seed: int) -> pathlib.Path:
+    """Where the run of ``seed`` is reported when many are made at once."""
+    return directory / f"seed_{seed}"
