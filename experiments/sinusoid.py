@@ -18,6 +18,7 @@ from experiments import command_line  # before jax: it sets XLA's flags
 
 # isort: split
 from experiments import devices
+from experiments.algorithm_table import algorithm_table
 from experiments.sinusoid_presets import PRESETS, SinusoidConfig, preset
 from experiments.sinusoid_run import run_experiment, run_seeds
 from gembml import ALGORITHMS, distributed
@@ -47,11 +48,15 @@ _META_STEPS = flags.DEFINE_integer("meta_steps", 40_000, "meta-steps in all")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the prior and of the training tasks")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "how many seeds, from --seed on, in one program")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; resumed if it holds it")
+_LIST = flags.DEFINE_boolean("list", False, "print the table of algorithms and do nothing else")
 
 
 def main(argv: list[str]) -> None:
     """Run the program that the flags describe."""
     command_line.no_arguments(argv)
+    if _LIST.value:
+        print(algorithm_table())
+        return
     command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
     command_line.choose("setting", SETTINGS, _SETTING.value)
     command_line.choose("preset", PRESETS, _PRESET.value)

@@ -8,7 +8,7 @@ import dataclasses
 
 from gembml import LearnerConfig
 from gembml.config import GAUSSIAN
-from gembml.options import option
+from gembml.options import OptionError, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +119,15 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
 
 
 def preset(name: str, algorithm: str, setting: str) -> SinusoidConfig:
-    """The config of a preset; the names must exist."""
+    """The config of a preset; the names must exist.
+
+    Raises:
+      OptionError: if the preset has no numbers for the algorithm.
+    """
+    if algorithm not in PRESETS[name]:
+        raise OptionError(
+            f"The preset {name} is for {', '.join(PRESETS[name])}, and the paper prints no numbers "
+            f"for {algorithm}: choose another preset."
+        )
     by_setting = PRESETS[name][algorithm]
     return SinusoidConfig(**by_setting.get(setting, by_setting["*"]))  # type: ignore[arg-type]

@@ -1,0 +1,36 @@
+"""The table of algorithms as text: what ``--list`` prints."""
+
+import inspect
+
+from experiments import style
+from gembml import ALGORITHMS
+from gembml.config import OPTAX_OPTIMIZERS
+
+_HEADER = ("--algorithm", "posterior", "meta-gradient", "objective", "source")
+
+
+def algorithm_table() -> str:
+    """Every row with its choices, what it is called and computes, and the inner optimizers."""
+    rows = [_HEADER]
+    rows += [
+        (name, row.family, row.estimator, row.objective, row.reference)
+        for name, row in ALGORITHMS.items()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-" * max(map(len, lines)))
+    lines.append("")
+    for name, row in ALGORITHMS.items():
+        text = (inspect.getdoc(row.build) or "").split("\n", maxsplit=1)[0]
+        lines.append(f"{style.LABELS.get(name, name)}: {text.split(': ', maxsplit=1)[-1]}")
+    lines += [
+        "",
+        "Objectives: L1 = log P(D^tr u D^val | Theta), L2 = log P(D^val | D^tr, Theta).",
+        "Inner optimizers (--config.inner_optimizer): natural_gradient (Gaussian posteriors), "
+        + ", ".join(OPTAX_OPTIMIZERS)
+        + "; meta_sgd and platipus: sgd.",
+    ]
+    return "\n".join(lines)
