@@ -51,7 +51,7 @@ def pretrain(problem: Problem, config: LearnerConfig) -> Parts:
 
 
 def meta_sgd(problem: Problem, config: LearnerConfig) -> Parts:
-    """Meta-SGD: Li, Zhou, Chen & Li 2017, equation (2), with any number of inner steps."""
+    """Meta-SGD: Li, Zhou, Chen & Li 2017, Algorithm 1, with any number of inner steps."""
     inference = learned_rates(problem.log_likelihood, config.inner_learning_rate)
     estimator = backprop(problem, inference, config.inner_steps)
     return Parts(learned_rates_family(), inference, estimator)

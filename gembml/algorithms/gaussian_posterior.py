@@ -47,7 +47,7 @@ def _elbo(problem: Problem, config: LearnerConfig, objective: str, **options) ->
 
 
 def amortized_bml(problem: Problem, config: LearnerConfig) -> Parts:
-    """Amortized BML: equation (3) for L1, appendix B.4; Ravi & Beatson 2019, equation (6).
+    """Amortized BML: equation (4) for L1, appendix B.4; Ravi & Beatson 2019.
 
     Theirs bounds the evidence of all data by the support's posterior ("a variant", says appendix
     B.4), and has a hyperprior; ``config.amortized_posterior=all`` is the cell of Table 1.
@@ -58,7 +58,7 @@ def amortized_bml(problem: Problem, config: LearnerConfig) -> Parts:
 
 
 def pmaml(problem: Problem, config: LearnerConfig) -> Parts:
-    """PMAML: equation (3) for L2, grad [E_{lambda_all}(D^val) - KL(lambda_all || lambda_tr)]."""
+    """PMAML: equation (4) for L2, grad [E_{lambda_all}(D^val) - KL(lambda_all || lambda_tr)]."""
     return _elbo(problem, config, "L2")
 
 

@@ -27,7 +27,7 @@ def laplace(
     """N(theta_hat, (F + tau I)^-1): ``point``'s path, with the curvature at each point of it.
 
     F is the diagonal of the Fisher matrix on the data and tau = exp(-2 ``prior_log_std``) the
-    precision of the prior N(mu, 1 / tau), which is fixed as in Grant et al. 2018, Section 3.2.
+    precision of the prior N(mu, 1 / tau), which is fixed as in Grant et al. 2018.
     """
 
     def init(key: Key, prior: Delta) -> InferenceState:

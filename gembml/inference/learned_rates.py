@@ -31,7 +31,7 @@ def family() -> Family:
 def learned_rates(
     log_likelihood: Callable[[Params, Data], jax.Array], learning_rate: float | jax.Array
 ) -> Inference:
-    """Theta <- theta + alpha o grad log P(D | theta), Li et al. 2017, equation (2).
+    """Theta <- theta + alpha o grad log P(D | theta), Li et al. 2017, Algorithm 1.
 
     alpha = ``learning_rate`` * multiplier. In these units one meta learning rate suits the weights
     and the multipliers. They may become negative, as in the paper.

@@ -19,8 +19,8 @@ def point(
     """Steps of ``optimizer`` on -log P(D | theta) + ``proximal_weight`` / 2 |theta - mu|^2.
 
     With weight 0 this is the inner update of MAML and Reptile: the prior's pull is replaced by
-    starting at mu and stopping early. With a weight it is iMAML's (Rajeswaran et al. 2019, equation
-    (3)). With ``first_order`` the gradient is a constant to whoever differentiates through the
+    starting at mu and stopping early. With a weight it is iMAML's (Rajeswaran et al. 2019, Section
+    2.2). With ``first_order`` the gradient is a constant to whoever differentiates through the
     loop, which drops the Hessian: MAML becomes first-order MAML.
     """
 

@@ -26,7 +26,7 @@ def chaser(
 
     Differentiated through the chaser's inner loop only. With KL and D^val this is the KL-chaser of
     Table 1 (appendix B.4: grad KL(sg(lambda_2) || lambda_1(Theta))); with particles, squared
-    distances and D^tr u D^val it is BMAML's chaser loss (Yoon et al. 2018, equation (8)).
+    distances and D^tr u D^val it is BMAML's chaser loss (Yoon et al. 2018, Algorithm 3).
     """
 
     def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:

@@ -31,7 +31,7 @@ def elbo_gradient(
 
     * ``"L1"``:            E_{lambda_all}(D) - w KL(lambda_all || Theta), of log P(D | Theta);
     * ``"support"``:       E_{lambda_tr}(D) - w KL(lambda_tr || Theta), the same evidence bounded
-      with the posterior that meta-test will have (Ravi & Beatson 2019, equation (6));
+      with the posterior that meta-test will have (Ravi & Beatson 2019);
     * ``"L2"``:            E_{lambda_all}(D^val) - w KL(lambda_all || lambda_tr);
     * ``"L2_difference"``: the bound "L1" minus E_{lambda_tr}(D^tr) - w KL(lambda_tr || Theta), the
       paper's L2 = L(D^tr u D^val) - L(D^tr), which it names and does not run.
@@ -94,8 +94,8 @@ def normal_gamma_log_hyperprior(
 ) -> Callable[[Gaussian], jax.Array]:
     """``weight`` * log P(Theta): N(0, 1) on each mean, Gamma(shape, rate) on each precision.
 
-    Ravi & Beatson 2019, Section 3.2. P(Theta) counts once for the whole meta-training set, so its
-    weight beside one task's evidence is 1 / (number of tasks). Up to a constant,
+    As in Ravi & Beatson 2019. P(Theta) counts once for the whole meta-training set, so its weight
+    beside one task's evidence is 1 / (number of tasks). Up to a constant,
 
         weight * sum_i [-mu_i^2 / 2 + (shape - 1) log tau_i - rate tau_i],  tau = sigma^-2.
     """

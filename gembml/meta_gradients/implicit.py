@@ -16,7 +16,7 @@ def implicit(
     proximal_weight: float | jax.Array,
     cg_steps: int,
 ) -> MetaGradient:
-    """(I + H / w)^-1 grad log P(D^val | theta*), Rajeswaran et al. 2019, Lemma 1 and equation (7).
+    """(I + H / w)^-1 grad log P(D^val | theta*), Rajeswaran et al. 2019, Lemma 1 and Algorithm 2.
 
     theta* minimises -log P(D^tr | theta) + w/2 |theta - mu|^2, approximately, by ``inference``; H
     is the Hessian of -log P(D^tr | theta) there and enters by products with vectors only, in
