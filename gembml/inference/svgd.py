@@ -66,8 +66,9 @@ def svgd(
     """Steps of ``optimizer`` along the Stein direction of log P(D | theta) + w :func:`log_prior`.
 
     As in BMAML (Yoon et al. 2018, Algorithm 2) the loop starts at the meta-learned particles, and
-    the target's prior is the particles' own; w is ``prior_weight``. The precision's gradient is
-    divided by its Fisher information P / 2 + 1: it is that much steeper than a weight's.
+    the target's prior is the particles' own; w is ``prior_weight``. The log precision's steps are
+    divided by its Fisher information P / 2 + 1: it is that much steeper than a weight's. Its
+    direction as a whole and not its gradient alone, whose balance with the repulsion is the target.
     """
 
     def target_gradient(particles: Particles, data: Data) -> Particles:
@@ -75,11 +76,16 @@ def svgd(
             fit = log_likelihood(weights, data)
             return fit + prior_weight * log_prior(weights, log_precision)
 
-        weights, log_precision = jax.grad(target, (0, 1))(
-            particles.weights, jnp.asarray(particles.log_precision)
+        return Particles(
+            *jax.grad(target, (0, 1))(particles.weights, jnp.asarray(particles.log_precision))
         )
-        number = sum(leaf.size for leaf in jax.tree.leaves(weights))
-        return Particles(weights, log_precision / (0.5 * number + _SHAPE))
+
+    def precondition(direction: Particles) -> Particles:
+        leaves = jax.tree.leaves(direction.weights)
+        number = sum(leaf[0].size for leaf in leaves)
+        return direction._replace(
+            log_precision=jnp.asarray(direction.log_precision) / (0.5 * number + _SHAPE)
+        )
 
     def init(key: Key, prior: Particles) -> InferenceState:
         del key
@@ -97,7 +103,8 @@ def svgd(
             return target_gradient(particle, data)
 
         gradients = jax.vmap(of_particle)(jax.random.split(keys.data, number), particles)
-        descent = jax.tree.map(jnp.negative, stein_direction(particles, gradients))
+        direction = precondition(stein_direction(particles, gradients))
+        descent = jax.tree.map(jnp.negative, direction)
         updates, optimizer_state = optimizer.update(descent, state.optimizer_state, particles)
         return InferenceState(optax.apply_updates(particles, updates), optimizer_state)
 

@@ -158,6 +158,22 @@ def test_one_particle_ascends_its_log_joint_density(prior_weight):
     np.testing.assert_allclose(end.log_precision[0], log_precision, rtol=RTOL)
 
 
+def test_a_step_in_log_precision_is_shortened_as_a_whole_which_keeps_the_fixed_points():
+    # Dividing its gradient alone would let the repulsion spread the precisions: another target.
+    support = make_task(2).support
+    start = Particles(jnp.stack([make_weights(seed) for seed in range(3)]), jnp.arange(3.0))
+
+    def log_joint(weights, log_precision):
+        return log_likelihood(weights, support) + log_prior(weights, log_precision)
+
+    gradients = jax.jit(jax.vmap(jax.grad(log_joint, (0, 1))))(*start)
+    phi = direction(start, Particles(*gradients))
+    end = infer(svgd(log_likelihood, optax.sgd(0.1)), KEY, start, lambda *_: support, 1)
+    np.testing.assert_allclose(end.weights, start.weights + 0.1 * phi.weights, rtol=RTOL)
+    moved = end.log_precision - start.log_precision
+    np.testing.assert_allclose(moved, 0.1 * phi.log_precision / 2.5, rtol=RTOL)
+
+
 def test_one_particle_without_a_prior_is_maml_s_inner_loop():
     support = make_task(1).support
     start = Particles(make_weights(1)[None], jnp.zeros(1))
