@@ -148,13 +148,16 @@ class _Connected(Team):
 
     def leave(self, reason: str) -> None:
         self._ended.set()
+        # In a thread, as a call to a service that is gone takes long to fail.
+        farewell = threading.Thread(target=self._farewell, args=(reason,), daemon=True)
+        farewell.start()
+        farewell.join(5 * _BEAT_SECONDS)
+
+    def _farewell(self, reason: str) -> None:
         try:
             self._client.key_value_set(f"gembml/left/{self.index}", reason, allow_overwrite=True)
             # The service lives in process 0, which must not go while others are still talking.
-            deadline = time.monotonic() + 5 * _BEAT_SECONDS
-            while self.first and time.monotonic() < deadline:
-                if len(self._left()) == len(self._others):
-                    break
+            while self.first and len(self._left()) < len(self._others):
                 time.sleep(0.05)
         except Exception:
             return  # nobody is there to be told
@@ -240,6 +243,8 @@ def connect(
     global _team  # noqa: PLW0603  as jax.distributed, one per process
     # A lost process would otherwise abort the others from C++, before they can say why.
     jax.config.update("jax_enable_recoverability", True)
+    # It would swallow SIGTERM.
+    jax.config.update("jax_enable_preemption_service", False)
     where = coordinator or "the cluster's coordinator"
     timer = threading.Timer(
         timeout,

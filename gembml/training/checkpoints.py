@@ -34,6 +34,23 @@ def _digest(state: Any) -> str:
     return sha.hexdigest()
 
 
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Orbax, of this process alone: by default it would wait for the run's other processes."""
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
+    index = jax.process_index()
+    return ocp.StandardCheckpointer(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"of_{index}"
+        )
+    )
+
+
+def _on_host(state: Any) -> Any:
+    """Arrays that orbax does not take for one process's part of a distributed one."""
+    return state if jax.process_count() == 1 else jax.tree.map(np.asarray, state)
+
+
 class Checkpoints:
     """The newest ``keep`` checkpoints of a run, in one directory."""
 
@@ -55,8 +72,8 @@ class Checkpoints:
         target = self._directory / str(step)
         if target.exists():  # left incomplete by a killed process, or found corrupt
             shutil.rmtree(target)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(target / "state", state)
+        with _checkpointer() as checkpointer:
+            checkpointer.save(target / "state", _on_host(state))
         about = {"step": step, "seconds": seconds, "sha256": _digest(state)}
         partial = target / (_ABOUT + ".partial")
         partial.write_text(json.dumps(about))
@@ -79,8 +96,8 @@ class Checkpoints:
             directory = self._directory / str(step)
             try:
                 about = json.loads((directory / _ABOUT).read_text())
-                with ocp.StandardCheckpointer() as checkpointer:
-                    state = checkpointer.restore(directory / "state", template)
+                with _checkpointer() as checkpointer:
+                    state = checkpointer.restore(directory / "state", _on_host(template))
                 if _digest(state) != about["sha256"]:
                     raise ValueError("its checksum does not match")
                 return Restored(step, state, float(about["seconds"])), complaints
