@@ -1,6 +1,5 @@
 """The paper's figures, drawn from results."""
 
-import collections
 import itertools
 import pathlib
 from typing import Any
@@ -14,9 +13,10 @@ from experiments import style
 from experiments.pooling import Curve, curve
 from experiments.report_groups import Group
 from experiments.report_inputs import Results
+from gembml import ALGORITHMS
 
-# The look of an algorithm's configs: its best is solid, with markers and a stronger line.
-_DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+# Drawn beside all others.
+_REFERENCE = "gem_bml_plus"
 _MARKED_STEPS = (0, 1, 2, 5, 10, 15, 20)
 
 
@@ -53,60 +53,67 @@ def _scales(axes: Axes) -> None:
 
 
 def figure_2a(settings: dict[str, list[Group]], path: pathlib.Path) -> None:
-    """Figure 2(a): test MSE against adaptation steps, one panel per setting.
+    """Figure 2(a): test MSE against adaptation steps, each algorithm at its best.
+
+    A column for each setting. Where both are there, Bayesian posteriors are above and points below,
+    with the same scale and GEM-BML+ in both.
 
     Args:
       settings: setting -> its groups, best first within an algorithm; at least one is not empty.
       path: the PNG to write.
 
     """
-    # One look per label in all panels: its rank in the first panel that has it.
-    ranks: dict[str, int] = {}
-    members = collections.Counter[str]()
-    for group in itertools.chain.from_iterable(settings.values()):
-        if group.label not in ranks:
-            ranks[group.label] = members[group.algorithm]
-            members[group.algorithm] += 1
-    rows = -(-len(ranks) // 2)
-    with style.figure(path, 3.6 * len(settings), 2.9 + 0.17 * rows) as figure:
-        panels = figure.subplots(1, len(settings), squeeze=False)[0]
-        handles: dict[str, Artist] = {}
-        for axes, (setting, groups) in zip(panels, settings.items(), strict=True):
-            axes.set_title(f"{setting} setting")
-            axes.set_xlabel("adaptation steps")
-            if not groups:
-                axes.text(0.5, 0.5, "no runs", ha="center", transform=axes.transAxes)
-                axes.set(xticks=[], yticks=[])
-                continue
-            for group in groups:
-                _draw_group(axes, group, ranks[group.label])
-            _scales(axes)
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-                handles.setdefault(label, handle)
-        panels[0].set_ylabel("test MSE")
-        figure.legend(
-            list(handles.values()),
-            list(handles),
-            loc="outside lower center",
-            ncols=2,
-            handlelength=2.8,
-            fontsize=7.5,
-        )
+    best = {setting: _best(groups) for setting, groups in settings.items()}
+    algorithms = {group.algorithm for groups in best.values() for group in groups}
+    points = {name for name in algorithms if ALGORITHMS[name].family == "delta"}
+    rows = {"Bayesian posteriors": algorithms - points, "points": points | {_REFERENCE}}
+    if not points or points == algorithms:
+        rows = {"": algorithms}
+    with style.figure(path, 3.9 * len(settings), 2.9 * len(rows)) as figure:
+        grid = figure.subplots(len(rows), len(settings), squeeze=False, sharey="col")
+        for panels, (title, members) in zip(grid, rows.items(), strict=True):
+            handles: dict[str, Artist] = {}
+            for axes, (setting, groups) in zip(panels, best.items(), strict=True):
+                axes.set_title(f"{setting} setting" + (f", {title}" if title else ""))
+                axes.set_xlabel("adaptation steps")
+                shown = [group for group in groups if group.algorithm in members]
+                if not shown:
+                    axes.text(0.5, 0.5, "no runs", ha="center", transform=axes.transAxes)
+                    axes.set(xticks=[], yticks=[])
+                    continue
+                for group in shown:
+                    _draw_group(axes, group)
+                _scales(axes)
+                for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                    handles.setdefault(label, handle)
+            panels[0].set_ylabel("test MSE")
+            panels[-1].legend(
+                list(handles.values()),
+                list(handles),
+                loc="center left",
+                bbox_to_anchor=(1.0, 0.5),
+                handlelength=2.4,
+                fontsize=7.5,
+            )
 
 
-def _draw_group(axes: Axes, group: Group, rank: int) -> None:
-    """One group's curve; ``rank`` is 0 for the algorithm's best."""
-    best = rank == 0
+def _best(groups: list[Group]) -> list[Group]:
+    """The first group of each algorithm, which is its best."""
+    first: dict[str, Group] = {}
+    for group in groups:
+        first.setdefault(group.algorithm, group)
+    return list(first.values())
+
+
+def _draw_group(axes: Axes, group: Group) -> None:
     _draw(
         axes,
         group.curve("mse"),
-        shade=0.15 if best else 0.0,
+        shade=0.12,
         color=style.COLOURS.get(group.algorithm, "0.4"),
-        linestyle="-" if best else _DASHES[(rank - 1) % len(_DASHES)],
-        linewidth=1.6 if best else 1.0,
-        marker=style.MARKERS.get(group.algorithm, "x") if best else None,
-        label=group.label,
-        zorder=3 if best else 2,
+        marker=style.MARKERS.get(group.algorithm, "x"),
+        label=style.LABELS.get(group.algorithm, group.algorithm),
+        zorder=4 if group.algorithm == _REFERENCE else 3,
     )
 
 

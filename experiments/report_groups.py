@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -90,10 +91,14 @@ def _completed(run: Results) -> Results:
 
 
 def final_error(group: Group, step: int = 10) -> float:
-    """The MSE by which groups are ordered: after 10 steps, or the last if there are fewer."""
+    """The MSE by which groups are ordered: after 10 steps, or the last if there are fewer.
+
+    Infinite where adaptation diverged.
+    """
     mse = group.curve("mse")
     at = mse.at(step)
-    return at[0] if at else float(mse.mean[-1])
+    error = at[0] if at else float(mse.mean[-1])
+    return error if math.isfinite(error) else math.inf
 
 
 def _nearest_preset(run: Results) -> str:
