@@ -58,6 +58,7 @@ _POINT: dict[str, object] = {
 _THROUGH = _GEM | {"inner_steps": 5}
 # Posteriors whose width must mean something need a likelihood with a scale.
 _SUMMED = _POINT | {"likelihood": "gaussian", "inner_learning_rate": 1e-4}
+_PARTICLES = _SUMMED | {"kl_weight": 0.01, "num_particles": 5}
 
 
 def _rates(inner: float, meta: float) -> dict[str, object]:
@@ -77,8 +78,11 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "elbo_difference": {"*": _THROUGH},
         "kl_chaser": {"*": _THROUGH},
         "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1} | _rates(6e-5, 3e-3)},
-        "bmaml": {"*": _SUMMED | {"kl_weight": 0.01, "num_particles": 5}},
-        "emaml": {"*": _POINT | {"num_particles": 5}},
+        "bmaml": {"default": _PARTICLES | _rates(2e-4, 3e-3), "*": _PARTICLES | _rates(6e-4, 3e-3)},
+        "emaml": {
+            "default": _POINT | {"num_particles": 5} | _rates(3e-3, 3e-3),
+            "*": _POINT | {"num_particles": 5} | _rates(0.01, 3e-3),
+        },
         "llama": {"*": _SUMMED | {"log_std_init": -4.0, "inner_learning_rate": 1e-4}},
         "imaml": {
             "*": _POINT
