@@ -6,13 +6,15 @@ processes exchange besides: who stops, who is lost. They go through the coordina
 evaluation, and notice a process that is gone whatever the devices' own collectives do about it.
 """
 
+import ctypes
 import itertools
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -22,6 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "tasks"
 _BEAT_SECONDS = 1.0
+_NO_SERVICE = "it held the coordination service"
 _SLICE_MILLISECONDS = 1_000  # one wait, between two looks at who has left
 
 
@@ -103,14 +106,15 @@ class _Connected(Team):
         self._rounds = itertools.count()
         self._ended = threading.Event()
         self._others = [other for other in range(count) if other != index]
+        self._handler = _on_abort(self._lost_sentence(0, _NO_SERVICE))
         threading.Thread(target=self._watch, daemon=True).start()
 
     def exchange(self, text: str) -> list[str]:
         place = f"gembml/exchange/{next(self._rounds)}"
         try:
             self._client.key_value_set(f"{place}/{self.index}", text)
-        except Exception as error:
-            raise PeerLostError(self._lost_sentence(0, "its coordination service")) from error
+        except Exception:
+            _end(self._lost_sentence(0, _NO_SERVICE))
         return [
             text if other == self.index else self._wait_for(f"{place}/{other}", other)
             for other in range(self.count)
@@ -122,7 +126,7 @@ class _Connected(Team):
                 return self._client.blocking_key_value_get(name, _SLICE_MILLISECONDS)
             except Exception as error:
                 if "DEADLINE_EXCEEDED" not in str(error):
-                    raise PeerLostError(self._lost_sentence(0, "its service is gone")) from error
+                    _end(self._lost_sentence(0, _NO_SERVICE))
             reason = self._left().get(other)
             if reason:
                 raise PeerLostError(f"Process {other} of {self.count} ended early: {reason}")
@@ -138,7 +142,7 @@ class _Connected(Team):
                             f"Process {other} of {self.count} ended early: {reason}"
                         )
             except Exception:
-                return PeerLostError(self._lost_sentence(0, "its service is gone"))
+                _end(self._lost_sentence(0, _NO_SERVICE))
             time.sleep(0.2)
         first_line = str(error).split("\n", maxsplit=1)[0][:200]
         return PeerLostError(
@@ -206,9 +210,30 @@ class _Connected(Team):
                     _end(f"Process {other} of {self.count} ended early: {left[other]}")
 
 
-def _end(sentence: str) -> None:
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
-    os._exit(1)
+_speaking = threading.Lock()  # never given back: one sentence is enough
+
+
+def _end(sentence: str) -> NoReturn:
+    """End this process from whichever thread, with one sentence."""
+    if _speaking.acquire(blocking=False):
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        os._exit(1)
+    threading.Event().wait()  # until the thread that speaks has ended the process
+    raise AssertionError
+
+
+def _on_abort(sentence: str) -> Any:
+    """Say so if JAX aborts: what it does, from C++, to all processes when process 0 is gone.
+
+    Python's own handlers run between two instructions of the main thread, of which there are none
+    any more; one of the C library's runs at once. Returns what must be kept for as long.
+    """
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: _end(sentence))
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, type(handler)]
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal(signal.SIGABRT, handler)
+    return handler
 
 
 _team = Team()
