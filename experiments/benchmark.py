@@ -2,8 +2,8 @@
 
     python -m experiments.benchmark [--workdir=DIR] [--parts=throughput,memory,noise,dispatch,seeds]
 
-Prints Markdown tables; with ``--workdir`` also writes ``benchmark.json`` and ``benchmark.md``. The
-numbers are of the machine it runs on, and nothing fails when one is missed.
+Prints Markdown tables; with ``--workdir`` also writes ``benchmark.json``, ``benchmark.md`` and
+``memory.png``. The numbers are of the machine it runs on, and nothing fails when one is missed.
 """
 
 import dataclasses
@@ -17,9 +17,8 @@ from experiments import command_line  # before jax: it sets XLA's flags
 from experiments.sinusoid_presets import SinusoidConfig, preset
 
 # isort: split
-import numpy as np
-
 from experiments import style
+from experiments.benchmark_memory import memory, memory_figure
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.published import THROUGHPUT_ELSEWHERE
@@ -38,8 +37,6 @@ _MEASURED = (
     ("gem_bml", 20),
     ("gem_bml_plus", 20),
 )
-_MEMORY_STEPS = (5, 10, 20, 50)
-_MEMORY_RATIO = 1.05
 _SEEDS = 8
 _DISPATCH_LENGTHS = (1, 10, 100, 1000)
 
@@ -80,33 +77,6 @@ def throughput(repeats: int, length: int) -> tuple[Any, str]:
     header += [f"compile s (target < {_COMPILE_TARGET})", "elsewhere, on another 2-core machine"]
     title = f"Throughput: meta-batch 5, K = 10, {length} meta-steps per dispatch, {repeats} repeats"
     return rows, f"### {title}\n\n{table(header, cells)}"
-
-
-def memory(*_: int) -> tuple[Any, str]:
-    """Temporary bytes of one compiled meta-step against inner steps."""
-    rows, cells = [], []
-    for algorithm in ("gem_bml_plus", "gem_bml", "reptile", "fomaml", "maml"):
-        sizes = [programs.temporary_bytes(algorithm, _config(algorithm, n)) for n in _MEMORY_STEPS]
-        # Without the first: short loops are unrolled (gembml/inference/loop.py), a program apart.
-        slope = float(np.polyfit(_MEMORY_STEPS[1:], sizes[1:], 1)[0])
-        ratio = sizes[-1] / sizes[0]
-        rows.append(
-            {
-                "algorithm": algorithm,
-                "temp_size_in_bytes": dict(zip(map(str, _MEMORY_STEPS), sizes, strict=True)),
-                "ratio": round(ratio, 4),
-                "bytes_per_inner_step": round(slope, 1),
-            }
-        )
-        promise = f" (promise ≤ {_MEMORY_RATIO})" if algorithm.startswith("gem") else ""
-        cells.append([style.LABELS[algorithm], *(f"{size:,}" for size in sizes)])
-        cells[-1] += [f"{ratio:.2f}{promise}", f"{slope:,.0f}"]
-    header = ["algorithm", *(f"{steps} inner steps" for steps in _MEMORY_STEPS)]
-    header += [
-        f"ratio {_MEMORY_STEPS[-1]}:{_MEMORY_STEPS[0]}",
-        f"bytes per inner step, from {_MEMORY_STEPS[1]} on",
-    ]
-    return rows, f"### Memory: temporary bytes of one meta-step\n\n{table(header, cells)}"
 
 
 def noise(repeats: int, length: int) -> tuple[Any, str]:
@@ -193,6 +163,8 @@ def main(argv: list[str]) -> None:
         command = command_line.command("experiments.benchmark")
         content = {"experiment": "benchmark", **measured, "command": command, **about}
         write_json(directory / "benchmark.json", content)
+        if "memory" in measured:
+            memory_figure(measured["memory"], directory / "memory.png")
         text = "\n\n".join(texts) + "\n"
         (directory / "benchmark.md").write_text(text, encoding="utf-8")
 

@@ -9,13 +9,25 @@ from matplotlib.figure import Figure
 
 mpl.use("Agg")
 
-# Okabe & Ito's palette, which stays apart for colour-blind readers; one colour per algorithm.
+# Okabe & Ito's palette and Tol's muted one, which stay apart for colour-blind readers, and a marker
+# of its own for each algorithm, as no 16 colours do. The order is that of tables.
 COLOURS = {
     "gem_bml_plus": "#D55E00",
     "gem_bml": "#E69F00",
     "maml": "#0072B2",
     "fomaml": "#56B4E9",
     "reptile": "#009E73",
+    "amortized_bml": "#CC79A7",
+    "pmaml": "#882255",
+    "elbo_difference": "#AA4499",
+    "kl_chaser": "#CC6677",
+    "platipus": "#332288",
+    "bmaml": "#44AA99",
+    "emaml": "#999933",
+    "llama": "#B8A030",
+    "imaml": "#000000",
+    "meta_sgd": "#117733",
+    "pretrain": "#888888",
 }
 LABELS = {
     "gem_bml_plus": "GEM-BML+",
@@ -23,10 +35,21 @@ LABELS = {
     "maml": "MAML",
     "fomaml": "first-order MAML",
     "reptile": "Reptile",
+    "amortized_bml": "Amortized BML",
+    "pmaml": "PMAML",
+    "elbo_difference": "ELBO difference",
+    "kl_chaser": "KL-chaser",
+    "platipus": "PLATIPUS",
+    "bmaml": "BMAML",
+    "emaml": "EMAML",
+    "llama": "LLAMA",
+    "imaml": "iMAML",
+    "meta_sgd": "Meta-SGD",
+    "pretrain": "pre-training",
 }
 # For curves that are not algorithms.
 SEQUENCE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = {"gem_bml_plus": "o", "gem_bml": "s", "maml": "^", "fomaml": "v", "reptile": "D"}
+MARKERS = dict(zip(COLOURS, "os^vDPX*ph<>Hd8x", strict=True))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import pytest
 
 from gembml import ALGORITHMS, LearnerConfig, MetaLearner, OptionError, make_learner, meta_steps
 from gembml.config import OPTAX_OPTIMIZERS
-from gembml.models import MLP
 from tests import toy
 
 STEPS = 300
@@ -179,24 +178,3 @@ def test_online_em_with_a_step_above_one_is_refused(schedule):
         learner_of(
             "gem_bml", meta_optimizer="online_em", meta_learning_rate=2.0, meta_schedule=schedule
         )
-
-
-def temporary_bytes(name: str, inner_steps: int) -> int:
-    """Of the compiled meta-step, with the experiments' network."""
-    config = dataclasses.replace(toy.CONFIGS[name], inner_steps=inner_steps)
-    learner = make_learner(name, toy.problem(network=MLP((40, 40))), config, STEPS)
-    arguments = jax.eval_shape(lambda key: (learner.init(key), key, toy.sample_tasks(key)), KEY)
-    memory = jax.jit(learner.update).lower(*arguments).compile().memory_analysis()
-    assert memory is not None
-    return memory.temp_size_in_bytes
-
-
-# What grows is a pair of keys per step, 0.3%.
-@pytest.mark.parametrize("name", ["gem_bml_plus", "reptile"])
-def test_memory_of_gradient_em_does_not_grow_with_inner_steps(name):
-    assert temporary_bytes(name, 50) <= 1.05 * temporary_bytes(name, 5)
-
-
-def test_memory_of_maml_grows_with_inner_steps():
-    # Its loops of up to 5 steps are unrolled, hence 6.
-    assert temporary_bytes("maml", 50) > 3 * temporary_bytes("maml", 6)
