@@ -127,7 +127,7 @@ def in_the_delta_limit(weights, task, *, steps_on_query: bool, num_steps: int, k
     return jax.jit(lambda prior: estimate(KEY, prior, task))(gaussian.around(weights, LOG_STD)).mean
 
 
-@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("num_steps", [2])
 def test_pmaml_tends_to_the_query_likelihood_after_both_phases_as_the_variance_goes_to_zero(
     num_steps,
 ):
@@ -145,7 +145,7 @@ def test_pmaml_tends_to_the_query_likelihood_after_both_phases_as_the_variance_g
     np.testing.assert_allclose(gradient, jax.jit(jax.grad(unrolled_by_hand))(weights), atol=ATOL)
 
 
-@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("num_steps", [2])
 def test_pmaml_without_steps_on_the_query_tends_to_maml_as_the_variance_goes_to_zero(num_steps):
     # lambda_all = lambda_tr then, and their KL is zero for every Theta.
     task, weights = problems.make_task(1), problems.make_weights(1)
