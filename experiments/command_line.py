@@ -77,6 +77,19 @@ def in_range(flag: str, value: int, least: int, most: int = 2**31 - 1) -> int:
     return value
 
 
+def whole_numbers(flag: str, texts: list[str], least: int) -> list[int]:
+    """The numbers of a list flag, or an error that says what is allowed."""
+    example = ",".join(str(least + i) for i in range(3))
+    allowed = f"--{flag} must be different whole numbers of at least {least}, as in {example}"
+    try:
+        values = [int(text) for text in texts]
+    except ValueError as error:
+        raise InputError(f"{allowed}, not {','.join(texts)}.") from error
+    if not values or min(values) < least or len(set(values)) < len(values):
+        raise InputError(f"{allowed}, not {','.join(texts) or 'nothing'}.")
+    return values
+
+
 def _fail(message: object, code: int) -> int:
     print(f"error: {message}", file=sys.stderr, flush=True)
     return code

@@ -86,19 +86,6 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def whole_numbers(flag: str, texts: list[str], least: int) -> list[int]:
-    """The numbers of a list flag, or an error that says what is allowed."""
-    example = ",".join(str(least + i) for i in range(3))
-    allowed = f"--{flag} must be different whole numbers of at least {least}, as in {example}"
-    try:
-        values = [int(text) for text in texts]
-    except ValueError as error:
-        raise InputError(f"{allowed}, not {','.join(texts)}.") from error
-    if not values or min(values) < least or len(set(values)) < len(values):
-        raise InputError(f"{allowed}, not {','.join(texts) or 'nothing'}.")
-    return values
-
-
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of all runs; resumed if it holds them")
 _META_STEPS = flags.DEFINE_integer("meta_steps", 40_000, "meta-steps of each run")
 _INNER_STEPS = flags.DEFINE_list("inner_steps", ["1", "2", "3"], "numbers of inner steps to train")
@@ -114,8 +101,8 @@ def main(argv: list[str]) -> None:
     workdir = command_line.given("workdir", _WORKDIR.value)
     results = run_inner_steps(
         config,
-        inner_steps=whole_numbers("inner_steps", _INNER_STEPS.value, 1),
-        seeds=whole_numbers("seeds", _SEEDS.value, 0),
+        inner_steps=command_line.whole_numbers("inner_steps", _INNER_STEPS.value, 1),
+        seeds=command_line.whole_numbers("seeds", _SEEDS.value, 0),
         meta_steps=command_line.in_range("meta_steps", _META_STEPS.value, 1),
         workdir=workdir,
         command=command_line.command("experiments.inner_steps"),

@@ -16,6 +16,7 @@ from absl import flags
 from experiments import command_line
 from experiments.output_directory import make_directory
 from experiments.report_inputs import Inputs, find_results
+from experiments.report_meta_gradient import meta_gradient_error
 from experiments.report_tables import SECTIONS
 from gembml.training import InputError
 
@@ -25,7 +26,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 def render(inputs: Inputs, output: pathlib.Path) -> str:
     """The report's Markdown; its figures are written into ``output``."""
     sections = []
-    for experiment, section in SECTIONS.items():
+    for experiment, section in {**SECTIONS, "meta_gradient_error": meta_gradient_error}.items():
         results = [run for run in inputs.results if run["experiment"] == experiment]
         if results:
             sections.append(section(results, output))

@@ -37,6 +37,20 @@ _FIELDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"starts": int, "combined": int, "meta_steps": int, "device": str},
         ("mse", "mse_ci95"),
     ),
+    "meta_gradient_error": (
+        {
+            "runs": int,
+            "problems": int,
+            "inner_steps": list,
+            "learning_rate": (int, float),
+            "tasks": int,
+            "repeats": int,
+            "data_per_task": int,
+            "cpu_seconds": (int, float),
+            "device": str,
+        },
+        ("error", "bound", "worst_start", "variance_ratio"),
+    ),
 }
 
 
