@@ -15,7 +15,7 @@ import traceback
 from typing import Any, NamedTuple, NoReturn
 
 ROOT = pathlib.Path(__file__).parents[1]
-_TIMEOUT_SECONDS = 120
+_TIMEOUT_SECONDS = 300
 
 
 class Finished(NamedTuple):
@@ -72,7 +72,7 @@ class Programs:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
