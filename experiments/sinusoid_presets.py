@@ -58,7 +58,9 @@ _POINT: dict[str, object] = {
 _THROUGH = _GEM | {"inner_steps": 5}
 # Posteriors whose width must mean something need a likelihood with a scale.
 _SUMMED = _POINT | {"likelihood": "gaussian", "inner_learning_rate": 1e-4}
-_PARTICLES = _SUMMED | {"kl_weight": 0.01, "num_particles": 5}
+_PARTICLES = _SUMMED | {"kl_weight": 0.01, "num_particles": 5, "max_meta_gradient_norm": 1.0}
+# Over 40,000 meta-steps some task is too steep for SGD: no more than ten times the usual norm.
+_LIMITED = _POINT | {"max_meta_gradient_norm": 10.0}
 
 
 def _rates(inner: float, meta: float) -> dict[str, object]:
@@ -80,17 +82,17 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1} | _rates(6e-5, 3e-3)},
         "bmaml": {"default": _PARTICLES | _rates(2e-4, 3e-3), "*": _PARTICLES | _rates(6e-4, 3e-3)},
         "emaml": {
-            "default": _POINT | {"num_particles": 5} | _rates(3e-3, 3e-3),
-            "*": _POINT | {"num_particles": 5} | _rates(0.01, 3e-3),
+            "default": _LIMITED | {"num_particles": 5} | _rates(3e-3, 3e-3),
+            "*": _LIMITED | {"num_particles": 5} | _rates(0.01, 3e-3),
         },
         "llama": {"*": _SUMMED | {"log_std_init": -4.0, "inner_learning_rate": 1e-4}},
         "imaml": {
-            "*": _POINT
+            "*": _LIMITED
             # A proximal problem is to be solved, which Adam does in fewer steps than SGD.
             | {"inner_optimizer": "adam", "inner_steps": 16, "proximal_weight": 30.0}
             | _rates(3e-3, 3e-3)
         },
-        "meta_sgd": {"default": _POINT | _rates(3e-3, 3e-3), "*": _POINT | _rates(0.01, 3e-3)},
+        "meta_sgd": {"default": _LIMITED | _rates(3e-3, 3e-3), "*": _LIMITED | _rates(0.01, 3e-3)},
         "pretrain": {"default": _POINT | _rates(0.01, 3e-3), "*": _POINT | _rates(1e-3, 3e-3)},
         "reptile": {
             "*": _POINT

@@ -142,6 +142,11 @@ class LearnerConfig:
         least=0.0,
         only=(("algorithm", "llama"),),
     )
+    max_meta_gradient_norm: float = option(
+        0.0,
+        "cap of each task's meta-gradient, where one that is not finite counts as zero; 0: none",
+        least=0.0,
+    )
     meta_optimizer: str = option(
         "adam",
         "optimizer of the meta-step: online_em (with Gradient-EM) or one of optax's",

@@ -16,7 +16,8 @@ from gembml.algorithms.parts import Algorithm, Parts
 from gembml.base import MetaLearner, Problem
 from gembml.config import LearnerConfig, meta_optimizer
 from gembml.learner import meta_learner
-from gembml.options import OptionError
+from gembml.meta_gradients import clipped
+from gembml.options import OptionError, concrete
 
 __all__ = ["ALGORITHMS", "Algorithm", "Parts", "make_learner"]
 
@@ -131,7 +132,9 @@ def make_learner(
     _check_combination(algorithm, config)
     row = ALGORITHMS[algorithm]
     parts = row.build(problem, config)
+    meta_gradient = parts.meta_gradient
+    # A traced limit is one of several settings, none of them 0.
+    if not concrete(config.max_meta_gradient_norm) or config.max_meta_gradient_norm > 0:
+        meta_gradient = clipped(meta_gradient, config.max_meta_gradient_norm)
     optimizer = meta_optimizer(row.family, config, num_meta_steps)
-    return meta_learner(
-        problem, parts.family, parts.inference, parts.meta_gradient, optimizer, mesh
-    )
+    return meta_learner(problem, parts.family, parts.inference, meta_gradient, optimizer, mesh)

@@ -2,6 +2,7 @@
 
 from gembml.meta_gradients.backprop import backprop
 from gembml.meta_gradients.chaser import chaser
+from gembml.meta_gradients.clipped import clipped
 from gembml.meta_gradients.elbo import elbo_gradient, normal_gamma_log_hyperprior
 from gembml.meta_gradients.ensemble import ensemble
 from gembml.meta_gradients.gem import gem
@@ -12,6 +13,7 @@ from gembml.meta_gradients.pretrain import pretrain
 __all__ = [
     "backprop",
     "chaser",
+    "clipped",
     "elbo_gradient",
     "ensemble",
     "gem",
