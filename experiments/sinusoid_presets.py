@@ -76,9 +76,9 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "maml": {"*": _POINT | {"inner_learning_rate": 1e-3, "meta_learning_rate": 3e-3}},
         "fomaml": {"*": _POINT | {"inner_learning_rate": 5e-3}},
         "amortized_bml": {"*": _THROUGH | _rates(0.1, 3e-3)},
-        "pmaml": {"*": _THROUGH},
+        "pmaml": {"*": _THROUGH | _rates(0.1, 3e-3)},
         "elbo_difference": {"*": _THROUGH},
-        "kl_chaser": {"*": _THROUGH},
+        "kl_chaser": {"*": _THROUGH | _rates(0.1, 3e-3)},
         "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1} | _rates(6e-5, 3e-3)},
         "bmaml": {"default": _PARTICLES | _rates(2e-4, 3e-3), "*": _PARTICLES | _rates(6e-4, 3e-3)},
         "emaml": {

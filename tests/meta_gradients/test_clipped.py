@@ -11,7 +11,7 @@ from gembml.meta_gradients import clipped
 KEY = jax.random.key(0)
 
 
-def of_task(key, prior, task):
+def of_task(key, prior, task):  # noqa: ARG001
     return Delta({"a": task, "b": 2 * task})
 
 
