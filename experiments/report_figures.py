@@ -101,7 +101,8 @@ def _best(groups: list[Group]) -> list[Group]:
     """The first group of each algorithm, which is its best."""
     first: dict[str, Group] = {}
     for group in groups:
-        first.setdefault(group.algorithm, group)
+        if group.runs:
+            first.setdefault(group.algorithm, group)
     return list(first.values())
 
 

@@ -18,7 +18,28 @@ class Group(NamedTuple):
     algorithm: str
     variant: str
     """What tells it from the algorithm's other groups; empty if it has none."""
-    runs: list[Results]
+    members: list[Results]
+    """All of them, also those whose training diverged."""
+
+    @property
+    def runs(self) -> list[Results]:
+        """The runs that have results."""
+        return [run for run in self.members if "diverged" not in run]
+
+    @property
+    def diverged(self) -> list[int]:
+        """Seeds whose training ended in numbers that are not finite."""
+        return [run["seed"] for run in self.members if "diverged" in run]
+
+    @property
+    def inner_steps(self) -> int:
+        """Inner steps in training."""
+        return self.members[0]["config"]["inner_steps"]
+
+    @property
+    def meta_steps(self) -> int:
+        """The length of the runs."""
+        return self.members[0]["meta_steps"]
 
     @property
     def label(self) -> str:
@@ -29,7 +50,7 @@ class Group(NamedTuple):
     @property
     def seeds(self) -> list[int]:
         """The runs' seeds."""
-        return [run["seed"] for run in self.runs]
+        return [run["seed"] for run in self.members]
 
     def curve(self, name: str) -> Curve:
         """A measure, pooled over the seeds."""
@@ -45,13 +66,14 @@ class Group(NamedTuple):
     @property
     def commands(self) -> list[str]:
         """The commands that made the runs, with DIR and SEED in the places of their values."""
-        commands = [run["command"] for run in self.runs if "command" in run]
+        commands = [run["command"] for run in self.members if "command" in run]
         return list(dict.fromkeys(_command_of_any_seed(command) for command in commands))
 
 
 def _command_of_any_seed(command: str) -> str:
-    # Programs that gather several runs take lists of seeds.
-    seed = {"seed": "SEED"} if "-m experiments.sinusoid" in command else {}
+    # Programs that gather several runs take lists of seeds, or their number.
+    single = "-m experiments.sinusoid" in command and "--seeds" not in command
+    seed = {"seed": "SEED"} if single else {}
     return generalised(command, **seed, workdir="DIR")
 
 
@@ -93,8 +115,10 @@ def _completed(run: Results) -> Results:
 def final_error(group: Group, step: int = 10) -> float:
     """The MSE by which groups are ordered: after 10 steps, or the last if there are fewer.
 
-    Infinite where adaptation diverged.
+    Infinite where adaptation diverged, or training with every seed.
     """
+    if not group.runs:
+        return math.inf
     mse = group.curve("mse")
     at = mse.at(step)
     error = at[0] if at else float(mse.mean[-1])

@@ -1,5 +1,6 @@
 """The report's sections: a function per experiment, from its results to Markdown and figures."""
 
+import json
 import math
 import pathlib
 from collections.abc import Callable, Sequence
@@ -39,30 +40,54 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _sinusoid_row(group: Group, setting: str) -> list[str]:
+Costs = dict[tuple[str, int], tuple[float, float]]
+"""(algorithm, inner steps) -> milliseconds and temporary KiB of a meta-step, by the benchmark."""
+
+
+def _costs(directory: pathlib.Path) -> tuple[Costs, str]:
+    """What the benchmark beside the figures measured, and where; nothing if there is none."""
+    path = directory / "benchmark.json"
+    if not path.exists():
+        return {}, ""
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    costs = {
+        (row["algorithm"], row["inner_steps"]): (
+            1e3 / row["best"],
+            row["temp_size_in_bytes"] / 1024,
+        )
+        for row in measured.get("throughput", [])
+        if "temp_size_in_bytes" in row
+    }
+    return costs, measured["device"]
+
+
+def _sinusoid_row(group: Group, setting: str, costs: Costs) -> list[str]:
+    steps = group.inner_steps
+    seeds = str(len(group.runs)) + (f" ({len(group.diverged)} diverged)" if group.diverged else "")
+    cost = costs.get((group.algorithm, steps))
+    measured = ["–", "–"] if cost is None else [f"{cost[0]:.2f}", f"{cost[1]:,.0f}"]
+    published = sinusoid_mse(group.algorithm, setting)
+    if not group.runs:
+        curves = ["diverged"] * len(_STEPS)
+        return [group.label, str(steps), seeds, *curves, published, "–", "–", "–", *measured]
     mse, nll, coverage = (group.curve(name) for name in ("mse", "nll", "coverage90"))
-    seconds = group.mean("seconds")
-    rate = group.runs[0]["meta_steps"] / seconds if seconds else None
-    inner_steps = group.runs[0]["config"].get("inner_steps", "–")
     return [
         group.label,
-        str(inner_steps),
-        str(len(group.runs)),
+        str(steps),
+        seeds,
         *(_cell(mse, step) for step in _STEPS),
-        sinusoid_mse(group.algorithm, setting),
+        published,
         _cell(nll, _ADAPTED, 2, interval=False),
         _cell(coverage, _ADAPTED, 2, interval=False),
         _number(group.mean("predictive_noise_std"), ".2f"),
-        _number(seconds, ",.0f"),
-        _number(rate, ",.0f"),
-        "; ".join(dict.fromkeys(run["device"] for run in group.runs)),
+        *measured,
     ]
 
 
 def _commands(groups: Sequence[Group]) -> str:
     lines = []
     for group in groups:
-        many = "s" if len(group.runs) > 1 else ""
+        many = "s" if len(group.seeds) > 1 else ""
         seeds = ", ".join(map(str, group.seeds))
         lines.append(f"# {group.label}: seed{many} {seeds}")
         lines += group.commands or ["# (its command was not recorded)"]
@@ -88,27 +113,33 @@ def sinusoid(results: list[Results], output: pathlib.Path) -> str:
         f"NLL after {_ADAPTED}",
         f"90% coverage after {_ADAPTED}",
     ]
-    header += ["noise std", "training s", "meta-steps/s", "device"]
+    header += ["noise std", "ms per meta-step²", "temporary KiB²"]
+    costs, device = _costs(output)
     for setting, groups in settings.items():
         if not groups:
             continue
-        lengths = sorted({run["meta_steps"] for group in groups for run in group.runs})
+        lengths = sorted({group.meta_steps for group in groups})
         trained = " or ".join(f"{length:,}" for length in lengths)
         parts += [
             f"#### {setting.capitalize()} setting, {trained} meta-steps",
-            table(header, [_sinusoid_row(group, setting) for group in groups]),
+            table(header, [_sinusoid_row(group, setting, costs) for group in groups]),
             _commands(groups),
         ]
     parts.append(
         "MSE: of the predictive mean to noise-free targets, over the test tasks, mean over seeds ± "
         "half the 95% interval (over seeds by Student's t; with one seed over test tasks). NLL "
         "(nats per point) and coverage: of noisy held-out targets. Noise std: the predictive's, "
-        "fitted on validation tasks. Training seconds are without compilation and evaluation."
+        "fitted on validation tasks. Rows with diverged seeds are means over the others."
     )
     parts.append(
         f"¹ {GEM_BML_PAPER}, gives the sinusoid results only as the curves of its "
         "figure 2(a), without numbers; “–” where the figure has no such curve."
     )
+    if costs:
+        parts.append(
+            "² Of the preset's options with this number of inner steps, by "
+            f"`python -m experiments.benchmark`, {device}."
+        )
     return "\n\n".join(parts)
 
 
