@@ -85,7 +85,7 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
             "default": _LIMITED | {"num_particles": 5} | _rates(3e-3, 3e-3),
             "*": _LIMITED | {"num_particles": 5} | _rates(0.01, 3e-3),
         },
-        "llama": {"*": _SUMMED | {"log_std_init": -4.0, "inner_learning_rate": 1e-4}},
+        "llama": {"*": _SUMMED | {"log_std_init": -4.0} | _rates(2e-4, 3e-3)},
         "imaml": {
             "*": _LIMITED
             # A proximal problem is to be solved, which Adam does in fewer steps than SGD.
