@@ -58,7 +58,7 @@ class Family(NamedTuple):
     init: Callable[[Key, Callable[[Key], Params]], Distribution]
     """``(key, Problem.init)`` -> the prior at the start of meta-training."""
     sample: Callable[[Key, Distribution, int], Params]
-    """``n`` sets of weights from a prior or a posterior; leaves are ``[n, ...]``."""
+    """``n`` sets of weights from a posterior; leaves are ``[n, ...]``."""
     gem_gradient: Callable[[Distribution, Distribution], Distribution] | None = None
     """``(prior, posterior)`` -> gradient of E_posterior log P(theta | prior) in the prior, where
     it has a closed form."""
@@ -121,4 +121,4 @@ class MetaLearner(NamedTuple):
     adapt: Callable[[Distribution, Key, Collect, int], Distribution]
     """``(prior, key, collect, steps)`` -> the posteriors after 0, 1, ... steps, ``[steps + 1]``."""
     sample: Callable[[Key, Distribution, int], Params]
-    """Weights drawn from a prior or a posterior, ``[n, ...]``."""
+    """Weights drawn from a posterior, as ``adapt`` returns them, ``[n, ...]``."""
