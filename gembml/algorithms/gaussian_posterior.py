@@ -49,7 +49,8 @@ def _elbo(problem: Problem, config: LearnerConfig, objective: str, **options) ->
 def amortized_bml(problem: Problem, config: LearnerConfig) -> Parts:
     """Amortized BML: equation (4) for L1, appendix B.4; Ravi & Beatson 2019.
 
-    Theirs bounds the evidence of all data by the support's posterior, and has a hyperprior; ``config.amortized_posterior=all`` is the cell of Table 1.
+    Theirs bounds the evidence of all data by the support's posterior, and has a hyperprior;
+    ``config.amortized_posterior=all`` is the cell of Table 1.
     """
     objective = {"support": "support", "all": "L1"}[config.amortized_posterior]
     hyperprior = normal_gamma_log_hyperprior(config.hyperprior_weight)
