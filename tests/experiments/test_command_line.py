@@ -25,11 +25,14 @@ def assert_refused(finished: Finished, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--algorithm=mamba"], "--algorithm must be one of gem_bml, gem_bml_plus, maml"),
+        (["--algorithm=mamba"], "--algorithm must be one of gem_bml, gem_bml_plus, "),
+        (["--algorithm=bmaml", "--preset=paper"], "prints no numbers for bmaml"),
+        ([MAML, "--config.num_particles=3"], "only with posterior family particles"),
+        ([MAML, "--config.cg_steps=3"], "only with algorithm imaml"),
         (["--setting=easy"], "--setting must be one of default, challenging"),
         (["--preset=best"], "--preset must be one of tuned, paper"),
         (["--nonsense=1"], "'nonsense'"),
-        (["--config.nonsense=1"], "--config.nonsense is not an option: config. takes antithetic, "),
+        (["--config.nonsense=1"], "--config.nonsense is not an option: config. takes amortized_"),
         (["--meta_steps=0"], "--meta_steps must be at least 1 and at most 2147483647, not 0"),
         (["--meta_steps=many"], "many"),
         (["--seed=-1"], "--seed must be at least 0 and at most 4294967295, not -1"),
