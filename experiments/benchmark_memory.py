@@ -82,4 +82,5 @@ def memory_figure(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
             axes.set_title(titles[values], fontsize=9)
             axes.set_xlabel("inner steps")
             axes.legend(fontsize=7, ncols=2, handlelength=1.6, columnspacing=1.0)
+        panels[0].set_ylim(bottom=0.02)  # room for a legend below the curves
         panels[0].set_ylabel("temporary memory, MiB")
