@@ -36,6 +36,16 @@ def _cell(pooled: Curve, step: int, digits: int = 3, interval: bool = True) -> s
     return f"{shown} ± {half:.{digits}f}" if interval and math.isfinite(half) else shown
 
 
+def _mse_cell(group: Group, step: int) -> str:
+    """The mean error, or where adaptation blew up on some tasks the median over tasks."""
+    cell = _cell(group.curve("mse"), step)
+    if cell != "diverged" or not all("mse_median" in run["metrics"] for run in group.runs):
+        return cell
+    medians = [run["metrics"]["mse_median"][str(step)] for run in group.runs]
+    known = [median for median in medians if median is not None]
+    return f"diverged; median {sum(known) / len(known):.3f}" if known else cell
+
+
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
@@ -70,12 +80,12 @@ def _sinusoid_row(group: Group, setting: str, costs: Costs) -> list[str]:
     if not group.runs:
         curves = ["diverged"] * len(_STEPS)
         return [group.label, str(steps), seeds, *curves, published, "–", "–", "–", *measured]
-    mse, nll, coverage = (group.curve(name) for name in ("mse", "nll", "coverage90"))
+    nll, coverage = group.curve("nll"), group.curve("coverage90")
     return [
         group.label,
         str(steps),
         seeds,
-        *(_cell(mse, step) for step in _STEPS),
+        *(_mse_cell(group, step) for step in _STEPS),
         published,
         _cell(nll, _ADAPTED, 2, interval=False),
         _cell(coverage, _ADAPTED, 2, interval=False),
@@ -129,7 +139,8 @@ def sinusoid(results: list[Results], output: pathlib.Path) -> str:
         "MSE: of the predictive mean to noise-free targets, over the test tasks, mean over seeds ± "
         "half the 95% interval (over seeds by Student's t; with one seed over test tasks). NLL "
         "(nats per point) and coverage: of noisy held-out targets. Noise std: the predictive's, "
-        "fitted on validation tasks. Rows with diverged seeds are means over the others."
+        "fitted on validation tasks. Rows with diverged seeds are means over the others; “diverged” in a "
+        "cell: adaptation blew up on at least one of the test tasks, and the median is over tasks."
     )
     parts.append(
         f"¹ {GEM_BML_PAPER}, gives the sinusoid results only as the curves of its "

@@ -105,6 +105,10 @@ def _finish(
         "metrics": {
             "mse": _by_step(steps, metrics.mse.mean(axis=0)),
             "mse_ci95": _by_step(steps, ci95(metrics.mse)),
+            # What is left to say where a few tasks blow up; those count as infinite.
+            "mse_median": _by_step(
+                steps, np.median(np.nan_to_num(metrics.mse, nan=np.inf), axis=0)
+            ),
             "nll": _by_step(steps, metrics.nll.mean(axis=0)),
             "nll_ci95": _by_step(steps, ci95(metrics.nll)),
             "coverage90": _by_step(steps, metrics.coverage90.mean(axis=0)),
