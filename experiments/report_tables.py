@@ -139,8 +139,8 @@ def sinusoid(results: list[Results], output: pathlib.Path) -> str:
         "MSE: of the predictive mean to noise-free targets, over the test tasks, mean over seeds ± "
         "half the 95% interval (over seeds by Student's t; with one seed over test tasks). NLL "
         "(nats per point) and coverage: of noisy held-out targets. Noise std: the predictive's, "
-        "fitted on validation tasks. Rows with diverged seeds are means over the others; “diverged” in a "
-        "cell: adaptation blew up on at least one of the test tasks, and the median is over tasks."
+        "fitted on validation tasks. Rows with diverged seeds are means over the others. "
+        "“Diverged” in a cell: adaptation blew up on a test task or more; the median is over tasks."
     )
     parts.append(
         f"¹ {GEM_BML_PAPER}, gives the sinusoid results only as the curves of its "
