@@ -1,8 +1,14 @@
 """What all tests share: reproducible property tests, float64, and a server for whole programs."""
 
+import os
 import pathlib
 from collections.abc import Iterator
 
+# Most of the time goes into compiling programs that run for milliseconds: LLVM's optimizations cost
+# twice what they save. Before JAX starts; the programs that tests start inherit it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+# isort: split
 import hypothesis
 import jax
 import pytest
