@@ -77,7 +77,7 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "fomaml": {"*": _POINT | {"inner_learning_rate": 5e-3}},
         "amortized_bml": {"*": _THROUGH | _rates(0.1, 3e-3)},
         "pmaml": {"*": _THROUGH | _rates(0.1, 3e-3)},
-        "elbo_difference": {"*": _THROUGH},
+        "elbo_difference": {"*": _THROUGH | _rates(0.1, 3e-3)},
         "kl_chaser": {"*": _THROUGH | _rates(0.1, 3e-3)},
         "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1} | _rates(6e-5, 3e-3)},
         "bmaml": {"default": _PARTICLES | _rates(2e-4, 3e-3), "*": _PARTICLES | _rates(6e-4, 3e-3)},
