@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest
 
 help:
 	@echo 'make demo       GEM-BML+ on the default sinusoid, $(DEMO_STEPS) meta-steps, into runs/demo'
-	@echo 'make results    every run of the results table, then the tables and figures (two hours)'
+	@echo 'make results    every run of the results table, then the tables and figures (hours)'
 	@echo 'make test       the tests, without those marked slow or gpu'
 	@echo 'make lint       ruff and pyright'
 	@echo 'make format     let ruff rewrite the files'

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from experiments.client_fleet import Fleet
 from experiments.client_process import ClientOptions
-from experiments.frames import frame_bytes
+from experiments.frames import FrameError, frame_bytes
 from experiments.provenance import provenance
 from experiments.sinusoid_evaluation import (
     ADAPTED,
@@ -26,6 +26,7 @@ from experiments.sinusoid_presets import SinusoidConfig
 from gembml import ALGORITHMS, LearnerState, MetaLearner, meta_learner, ravel
 from gembml.config import meta_optimizer
 from gembml.data_free import Message, server_meta_gradient
+from gembml.meta_gradients import clipped
 from gembml.training import (
     DivergedError,
     InterruptedRunError,
@@ -43,6 +44,8 @@ def server_learner(algorithm: str, config: SinusoidConfig, meta_steps: int) -> M
     parts = row.build(problem, config)
     optimizer = meta_optimizer(row.family, config, meta_steps)
     meta_gradient = server_meta_gradient(row.objective)
+    if config.max_meta_gradient_norm > 0:
+        meta_gradient = clipped(meta_gradient, config.max_meta_gradient_norm)
     return meta_learner(problem, parts.family, parts.inference, meta_gradient, optimizer)
 
 
@@ -129,7 +132,7 @@ def train_with_clients(
                 f"each client, {fleet.channels[0].received:,} from it.",
                 flush=True,
             )
-    except LostClientError as error:
+    except (LostClientError, FrameError) as error:
         save()
         raise LostClientError(f"{error} {where.format(progress.step)}") from error
     except KeyboardInterrupt as error:

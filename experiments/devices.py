@@ -50,10 +50,10 @@ def _connect() -> None:
                 "--distributed finds the processes itself: leave --coordinator, --num_processes "
                 "and --process_id out."
             )
-        if not {"SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri"} & set(os.environ):
+        if not {"SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri"} & set(os.environ):
             raise InputError(
-                "--distributed needs a job of Slurm or Open MPI, and this is none: name "
-                "--coordinator, --num_processes and --process_id."
+                "--distributed needs processes started by Slurm's srun or by Open MPI, and this is "
+                "none: name --coordinator, --num_processes and --process_id."
             )
         join(None, None, None)
         return
@@ -62,7 +62,7 @@ def _connect() -> None:
     if _COORDINATOR.value is None:
         raise InputError("--num_processes and --process_id need --coordinator=HOST:PORT.")
     host, _, port = _COORDINATOR.value.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise InputError(
             f"--coordinator must be HOST:PORT, as in 10.0.0.1:1234, not {_COORDINATOR.value!r}."
         )
@@ -95,12 +95,12 @@ def task_mesh(meta_batch: int) -> Mesh | None:
     if _CPU_DEVICES.value is not None:
         jax.config.update("jax_num_cpu_devices", _integer("cpu_devices", _CPU_DEVICES.value, 1, 64))
     asked = _DEVICES.value
-    if asked not in (None, "all") and not asked.isdigit():
+    if asked not in (None, "all") and not (asked.isdecimal() and int(asked)):
         raise InputError(f"--devices must be a number of at least 1, or all, not {asked!r}.")
     _connect()
     processes = distributed.team().count
     devices = jax.devices()
-    every = asked in ("0", "all") or (asked is None and processes > 1)
+    every = asked == "all" or (asked is None and processes > 1)
     number = len(devices) if every else int(asked or 1)
     if number > len(devices):
         raise InputError(

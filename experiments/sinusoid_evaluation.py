@@ -76,7 +76,9 @@ def make_experiment(
             lambda k: sinusoid.sample_task(k, task_setting, config.shots, config.queries)
         )(jax.random.split(key, config.meta_batch))
 
-    num_samples = 1 if ALGORITHMS[algorithm].family == "delta" else config.test_samples
+    num_samples = {"delta": 1, "particles": config.num_particles}.get(
+        ALGORITHMS[algorithm].family, config.test_samples
+    )
 
     def predict(key: Key, distribution: Distribution, x: jax.Array) -> jax.Array:
         samples = learner.sample(key, distribution, num_samples)

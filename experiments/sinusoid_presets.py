@@ -7,7 +7,7 @@ paper's appendix C.4.1 as printed.
 import dataclasses
 
 from gembml import LearnerConfig
-from gembml.config import GAUSSIAN
+from gembml.config import SAMPLED
 from gembml.options import OptionError, option
 
 
@@ -30,7 +30,7 @@ class SinusoidConfig(LearnerConfig):
     )
     test_steps: int = option(20, "adaptation steps at test", least=1, most=1_000)
     test_samples: int = option(
-        20, "weight samples of a predictive", least=1, most=1_000, only=GAUSSIAN
+        20, "weight samples of a predictive", least=1, most=1_000, only=SAMPLED
     )
     test_tasks: int = option(600, "test tasks", least=2, most=1_000_000)
     validation_tasks: int = option(200, "validation tasks", least=2, most=1_000_000)

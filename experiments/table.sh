@@ -46,8 +46,9 @@ commands() {
   done
 }
 
-# xargs goes on after a run that fails, and fails itself at the end.
-commands | xargs -P "$jobs" -I{} sh -c "$python -m experiments.sinusoid {}"
+# xargs goes on after a run that fails; one that diverged has its place in the table.
+failed=0
+commands | xargs -P "$jobs" -I{} sh -c "$python -m experiments.sinusoid {}" || failed=1
 "$python" -m experiments.meta_gradient_error --workdir=runs/table/meta_gradient_error
 "$python" -m experiments.inner_steps --workdir=runs/table/inner_steps
 "$python" -m experiments.convex_combinations --workdir=runs/table/convex_combinations
@@ -59,3 +60,4 @@ for results in runs/table/*/results.json runs/table/*/*/seed_*/results.json; do
 done
 "$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
 cp runs/table/challenging/gem_bml_plus/seed_0/predictions.png experiments/results/predictions.png
+exit "$failed"

@@ -36,7 +36,7 @@ OPTAX_OPTIMIZERS = (
 
 # Where an option has an effect.
 GAUSSIAN = (("posterior family", "gaussian"),)
-SAMPLED = (("posterior family", "gaussian, particles or laplace"),)
+SAMPLED = (("posterior family", "gaussian or laplace"),)
 _WEIGHTS = (*GAUSSIAN, ("expectation", "weights"))
 _GRADIENT = (*GAUSSIAN, ("meta_optimizer", "not online_em"))
 _NATURAL = (*GAUSSIAN, ("inner_optimizer", "natural_gradient"))
@@ -56,7 +56,13 @@ class LearnerConfig:
         choices=("natural_gradient", *OPTAX_OPTIMIZERS),
     )
     inner_learning_rate: float = option(0.1, "learning rate of the inner loop", above=0.0)
-    inner_steps: int = option(20, "inner steps per data set in meta-training", least=1, most=10_000)
+    inner_steps: int = option(
+        20,
+        "inner steps per data set in meta-training",
+        least=1,
+        most=10_000,
+        only=(("algorithm", "not pretrain"),),
+    )
     expectation: str = option(
         "weights",
         "how the ELBO's expectation is sampled: weights, or local (the local reparameterisation)",
@@ -170,8 +176,15 @@ class LearnerConfig:
         check(self)
 
 
-def inner_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
-    """The optimizer of the inner loop."""
+# Where a weight's gradient is exactly 0, as behind a dead ReLU, the square root in these has an
+# infinite derivative, unless something is added below it.
+_ROOTS = ("adam", "adamw", "amsgrad", "radam")
+
+
+def inner_optimizer(
+    config: LearnerConfig, *, differentiated: bool = False
+) -> optax.GradientTransformation:
+    """The optimizer of the inner loop; ``differentiated`` if its steps are differentiated."""
     if config.inner_optimizer == "natural_gradient":
         return natural_gradient(
             config.inner_learning_rate,
@@ -179,7 +192,8 @@ def inner_optimizer(config: LearnerConfig) -> optax.GradientTransformation:
             max_mean_norm=config.max_mean_norm,
             max_log_std_step=config.max_log_std_step,
         )
-    return getattr(optax, config.inner_optimizer)(config.inner_learning_rate)
+    root = {"eps_root": 1e-8} if differentiated and config.inner_optimizer in _ROOTS else {}
+    return getattr(optax, config.inner_optimizer)(config.inner_learning_rate, **root)
 
 
 def expected_log_likelihood(problem: Problem, config: LearnerConfig) -> ExpectedLogLikelihood:

@@ -280,14 +280,23 @@ def connect(
     )
     timer.daemon = True
     timer.start()
-    jax.distributed.initialize(
-        coordinator,
-        num_processes,
-        process_id,
-        initialization_timeout=int(timeout) + 60,
-        heartbeat_timeout_seconds=max(10, int(2 * lost_after)),
-    )
-    timer.cancel()
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=int(timeout) + 60,
+            heartbeat_timeout_seconds=max(10, int(2 * lost_after)),
+        )
+    except (RuntimeError, ValueError) as error:
+        # Two processes with one --process_id, say, or different numbers of processes.
+        first_line = str(error).split("\n", maxsplit=1)[0][:200]
+        raise PeerLostError(
+            f"The processes could not join at {where} ({first_line}): check --num_processes and "
+            "--process_id of each."
+        ) from error
+    finally:
+        timer.cancel()
     state = _jax_distributed.global_state
     _team = _Connected(state.client, state.process_id, state.num_processes, lost_after)
     return _team

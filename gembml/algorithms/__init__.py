@@ -72,8 +72,9 @@ ALGORITHMS: dict[str, Algorithm] = {
 # These learn the rates of a plain SGD step, or are defined by it.
 _SGD_ONLY = ("meta_sgd", "platipus")
 
-# Steps of a fixed length: their derivative in the gradient is zero almost everywhere.
-_SIGN_STEPS = ("lion", "sign_sgd")
+# Steps of a fixed length, whose derivative in the gradient is zero almost everywhere; and steps in
+# units of a norm, whose derivative is infinite where the norm is zero.
+_NO_DERIVATIVE = ("adafactor", "lamb", "lars", "lion", "sign_sgd")
 
 
 def _check_combination(algorithm: str, config: LearnerConfig) -> None:
@@ -95,11 +96,11 @@ def _check_combination(algorithm: str, config: LearnerConfig) -> None:
             "config.meta_optimizer=online_em needs Gradient-EM's meta-gradient, whose values are "
             f"moments, and that of {algorithm} is of another kind: choose one of optax's."
         )
-    if row.estimator in (_THROUGH, _CHASER, "Laplace") and config.inner_optimizer in _SIGN_STEPS:
+    if row.estimator in (_THROUGH, _CHASER, "Laplace") and config.inner_optimizer in _NO_DERIVATIVE:
         raise OptionError(
             f"{algorithm} differentiates through the inner loop, and the steps of "
-            f"config.inner_optimizer={config.inner_optimizer} have no derivative: choose another "
-            "optimizer, or an algorithm that needs no derivative through them."
+            f"config.inner_optimizer={config.inner_optimizer} have no usable derivative: choose "
+            "another optimizer, or an algorithm that needs no derivative through them."
         )
     if algorithm in _SGD_ONLY and config.inner_optimizer != "sgd":
         raise OptionError(

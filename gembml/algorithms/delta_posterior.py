@@ -12,7 +12,8 @@ from gembml.meta_gradients import pretrain as pretrain_gradient
 
 def maml(problem: Problem, config: LearnerConfig) -> Parts:
     """MAML: Finn, Abbeel & Levine 2017, equation (1); Section 4 of the paper."""
-    inference = point(problem.log_likelihood, inner_optimizer(config))
+    optimizer = inner_optimizer(config, differentiated=True)
+    inference = point(problem.log_likelihood, optimizer)
     return Parts(delta.family(), inference, backprop(problem, inference, config.inner_steps))
 
 

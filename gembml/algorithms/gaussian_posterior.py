@@ -8,16 +8,19 @@ from gembml.inference import variational
 from gembml.meta_gradients import chaser, elbo_gradient, gem, normal_gamma_log_hyperprior
 
 
-def _inference(problem: Problem, config: LearnerConfig):
+def _inference(problem: Problem, config: LearnerConfig, *, differentiated: bool):
     return variational(
         expected_log_likelihood(problem, config),
-        inner_optimizer(config),
+        inner_optimizer(config, differentiated=differentiated),
         kl_weight=config.kl_weight,
     )
 
 
 def _gem(problem: Problem, config: LearnerConfig, objective: str) -> Parts:
-    family, inference = gaussian.family(config.log_std_init), _inference(problem, config)
+    family, inference = (
+        gaussian.family(config.log_std_init),
+        _inference(problem, config, differentiated=False),
+    )
     estimator = gem(problem, family, inference, config.inner_steps, objective=objective)
     return Parts(family, inference, estimator)
 
@@ -33,7 +36,7 @@ def gem_bml_plus(problem: Problem, config: LearnerConfig) -> Parts:
 
 
 def _elbo(problem: Problem, config: LearnerConfig, objective: str, **options) -> Parts:
-    inference = _inference(problem, config)
+    inference = _inference(problem, config, differentiated=True)
     estimator = elbo_gradient(
         problem,
         inference,
@@ -69,7 +72,7 @@ def elbo_difference(problem: Problem, config: LearnerConfig) -> Parts:
 
 def kl_chaser(problem: Problem, config: LearnerConfig) -> Parts:
     """KL-chaser: -grad KL(sg(lambda_all) || lambda_tr(Theta)), Table 1 and appendix B.4."""
-    inference = _inference(problem, config)
+    inference = _inference(problem, config, differentiated=True)
     estimator = chaser(
         problem,
         inference,

@@ -21,7 +21,7 @@ def llama(problem: Problem, config: LearnerConfig) -> Parts:
             "llama needs the curvature of the likelihood, and this problem gives no "
             "whitened_outputs: choose a likelihood that has them."
         )
-    single = point(problem.log_likelihood, inner_optimizer(config))
+    single = point(problem.log_likelihood, inner_optimizer(config, differentiated=True))
     estimator = laplace_evidence(
         problem,
         single,

@@ -31,7 +31,7 @@ def bmaml(problem: Problem, config: LearnerConfig) -> Parts:
         return problem.support(key, task, params), problem.query(key, task, params)
 
     def inference(log_likelihood):
-        optimizer: optax.GradientTransformation = inner_optimizer(config)
+        optimizer: optax.GradientTransformation = inner_optimizer(config, differentiated=True)
         return svgd(log_likelihood, optimizer, prior_weight=config.kl_weight)
 
     chasing = inference(problem.log_likelihood)
@@ -49,7 +49,7 @@ def bmaml(problem: Problem, config: LearnerConfig) -> Parts:
 
 def emaml(problem: Problem, config: LearnerConfig) -> Parts:
     """EMAML: ``num_particles`` independent MAMLs, BMAML's baseline (Yoon et al. 2018)."""
-    single = point(problem.log_likelihood, inner_optimizer(config))
+    single = point(problem.log_likelihood, inner_optimizer(config, differentiated=True))
     estimator = ensemble_gradient(backprop(problem, single, config.inner_steps))
     return Parts(particles.family(config.num_particles), ensemble_inference(single), estimator)
 
