@@ -178,7 +178,7 @@ class LearnerConfig:
 
 # Where a weight's gradient is exactly 0, as behind a dead ReLU, the square root in these has an
 # infinite derivative, unless something is added below it.
-_ROOTS = ("adam", "adamw", "amsgrad", "radam")
+_ROOTS = ("adam", "adamw", "amsgrad")
 
 
 def inner_optimizer(

@@ -74,7 +74,7 @@ _SGD_ONLY = ("meta_sgd", "platipus")
 
 # Steps of a fixed length, whose derivative in the gradient is zero almost everywhere; and steps in
 # units of a norm, whose derivative is infinite where the norm is zero.
-_NO_DERIVATIVE = ("adafactor", "lamb", "lars", "lion", "sign_sgd")
+_NO_DERIVATIVE = ("adafactor", "lamb", "lars", "lion", "radam", "sign_sgd")
 
 
 def _check_combination(algorithm: str, config: LearnerConfig) -> None:
