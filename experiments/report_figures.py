@@ -15,6 +15,8 @@ from experiments.report_groups import Group
 from experiments.report_inputs import Results
 from gembml import ALGORITHMS
 
+# The frame ends at this multiple of the usual error before adaptation.
+_MOST = 1.6
 # Drawn beside all others.
 _REFERENCE = "gem_bml_plus"
 _MARKED_STEPS = (0, 1, 2, 5, 10, 15, 20)
@@ -40,10 +42,10 @@ def _scales(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     lines = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
     values = np.concatenate(lines)
-    # A start from which adaptation diverges leaves the frame instead of stretching it.
-    most = 1.2 * max(line[0] for line in lines)
+    # What diverges leaves the frame instead of stretching it.
+    most = _MOST * float(np.median([line[0] for line in lines]))
     axes.set_yscale("log")
-    axes.set_ylim(0.75 * np.nanmin(values), 1.2 * min(np.nanmax(values), most))
+    axes.set_ylim(0.75 * np.nanmin(values), min(1.2 * np.nanmax(values), most))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     decades = 10.0 ** np.arange(-4, 5)
     ticks = np.concatenate([decades, 2 * decades, 5 * decades])
@@ -69,20 +71,21 @@ def figure_2a(settings: dict[str, list[Group]], path: pathlib.Path) -> None:
     rows = {"Bayesian posteriors": algorithms - points, "points": points | {_REFERENCE}}
     if not points or points == algorithms:
         rows = {"": algorithms}
-    with style.figure(path, 3.9 * len(settings), 2.9 * len(rows)) as figure:
+    with style.figure(path, 4.2 * len(settings), 2.9 * len(rows)) as figure:
         grid = figure.subplots(len(rows), len(settings), squeeze=False, sharey="col")
         for panels, (title, members) in zip(grid, rows.items(), strict=True):
             handles: dict[str, Artist] = {}
             for axes, (setting, groups) in zip(panels, best.items(), strict=True):
-                axes.set_title(f"{setting} setting" + (f", {title}" if title else ""))
+                axes.set_title(f"{setting} setting" + (f", {title}" if title else ""), fontsize=9)
                 axes.set_xlabel("adaptation steps")
                 shown = [group for group in groups if group.algorithm in members]
                 if not shown:
                     axes.text(0.5, 0.5, "no runs", ha="center", transform=axes.transAxes)
                     axes.set(xticks=[], yticks=[])
                     continue
+                usual = float(np.median([group.curve("mse").mean[0] for group in shown]))
                 for group in shown:
-                    _draw_group(axes, group)
+                    _draw_group(axes, group, usual)
                 _scales(axes)
                 for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                     handles.setdefault(label, handle)
@@ -106,14 +109,19 @@ def _best(groups: list[Group]) -> list[Group]:
     return list(first.values())
 
 
-def _draw_group(axes: Axes, group: Group) -> None:
+def _draw_group(axes: Axes, group: Group, usual: float) -> None:
+    """One group's curve; ``usual`` is the error that others have before adaptation."""
+    drawn = group.curve("mse")
+    label = style.LABELS.get(group.algorithm, group.algorithm)
+    if np.nanmin(drawn.mean) > _MOST * usual:
+        label += " (off the scale)"
     _draw(
         axes,
-        group.curve("mse"),
+        drawn,
         shade=0.12,
         color=style.COLOURS.get(group.algorithm, "0.4"),
         marker=style.MARKERS.get(group.algorithm, "x"),
-        label=style.LABELS.get(group.algorithm, group.algorithm),
+        label=label,
         zorder=4 if group.algorithm == _REFERENCE else 3,
     )
 
