@@ -144,7 +144,7 @@ def test_processes_with_different_options_are_refused(programs, tmp_path):
         (["--coordinator=h:1", "--num_processes=2", "--process_id=2"], "--process_id must be at"),
         (["--coordinator=h:1", "--process_id=0"], "--num_processes must be at least 2"),
         (["--coordinator_timeout=0"], "--coordinator_timeout must be at least 3"),
-        (["--distributed"], "needs a job of Slurm or Open MPI"),
+        (["--distributed"], "needs processes started by Slurm"),
         (["--seeds=0"], "--seeds must be at least 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
