@@ -4,7 +4,7 @@ import pytest
 
 from experiments import style
 from experiments.algorithm_table import algorithm_table
-from experiments.search import grid
+from experiments.search_grid import grid
 from experiments.sinusoid_presets import PRESETS, preset
 from gembml import ALGORITHMS
 
