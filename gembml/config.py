@@ -7,6 +7,7 @@ import optax
 from gembml.base import Problem
 from gembml.inference.expectations import ExpectedLogLikelihood, weight_samples
 from gembml.optimizers import natural_gradient, online_em, scale_by_fisher, scale_log_std
+from gembml.optimizers.clip import clip_norm
 from gembml.options import OptionError, check, concrete, option
 
 # Optax's optimizers that need a learning rate only, and take a schedule.
@@ -148,6 +149,16 @@ class LearnerConfig:
         least=0.0,
         only=(("algorithm", "llama"),),
     )
+    max_inner_gradient_norm: float = option(
+        0.0,
+        "cap of the inner loop's gradient, for particles of each one's; 0: none (natural_gradient "
+        "has its own, max_mean_norm)",
+        least=0.0,
+        only=(
+            ("inner_optimizer", "not natural_gradient"),
+            ("algorithm", "not meta_sgd or platipus"),
+        ),
+    )
     max_meta_gradient_norm: float = option(
         0.0,
         "cap of each task's meta-gradient, where one that is not finite counts as zero; 0: none",
@@ -182,9 +193,12 @@ _ROOTS = ("adam", "adamw", "amsgrad")
 
 
 def inner_optimizer(
-    config: LearnerConfig, *, differentiated: bool = False
+    config: LearnerConfig, *, differentiated: bool = False, per_particle: bool = False
 ) -> optax.GradientTransformation:
-    """The optimizer of the inner loop; ``differentiated`` if its steps are differentiated."""
+    """The optimizer of the inner loop; ``differentiated`` if its steps are differentiated.
+
+    ``per_particle``: of parameters ``[M, ...]``, each of which has its own cap.
+    """
     if config.inner_optimizer == "natural_gradient":
         return natural_gradient(
             config.inner_learning_rate,
@@ -193,7 +207,13 @@ def inner_optimizer(
             max_log_std_step=config.max_log_std_step,
         )
     root = {"eps_root": 1e-8} if differentiated and config.inner_optimizer in _ROOTS else {}
-    return getattr(optax, config.inner_optimizer)(config.inner_learning_rate, **root)
+    optimizer = getattr(optax, config.inner_optimizer)(config.inner_learning_rate, **root)
+    # A traced limit is one of several settings, none of them 0.
+    if concrete(config.max_inner_gradient_norm) and config.max_inner_gradient_norm == 0:
+        return optimizer
+    return optax.chain(
+        clip_norm(config.max_inner_gradient_norm, per_particle=per_particle), optimizer
+    )
 
 
 def expected_log_likelihood(problem: Problem, config: LearnerConfig) -> ExpectedLogLikelihood:

@@ -37,6 +37,7 @@ NUMBERS: dict[str, dict[str, tuple[float, float]]] = {
     "bmaml": {"kl_weight": (0.01, 0.1), "inner_learning_rate": (0.1, 0.05)},
     "platipus": {"kl_weight": (0.1, 0.2), "inner_learning_rate": (0.1, 0.05)},
     "fomaml": {"max_meta_gradient_norm": (1e-2, 2e-2)},
+    "emaml": {"max_inner_gradient_norm": (1e-2, 2e-2)},
 }
 
 

@@ -1,7 +1,5 @@
 """Rows whose posterior is a set of particles."""
 
-import optax
-
 from gembml import particles
 from gembml.algorithms.parts import Parts
 from gembml.base import Key, Problem, Task
@@ -31,7 +29,7 @@ def bmaml(problem: Problem, config: LearnerConfig) -> Parts:
         return problem.support(key, task, params), problem.query(key, task, params)
 
     def inference(log_likelihood):
-        optimizer: optax.GradientTransformation = inner_optimizer(config, differentiated=True)
+        optimizer = inner_optimizer(config, differentiated=True, per_particle=True)
         return svgd(log_likelihood, optimizer, prior_weight=config.kl_weight)
 
     chasing = inference(problem.log_likelihood)
