@@ -143,6 +143,13 @@ class LearnerConfig:
         most=1_000,
         only=(("algorithm", "imaml"),),
     )
+    curvature: str = option(
+        "hessian",
+        "curvature of the implicit gradient: hessian, as in the paper, or gauss_newton, which is "
+        "positive everywhere",
+        choices=("hessian", "gauss_newton"),
+        only=(("algorithm", "imaml"),),
+    )
     curvature_weight: float = option(
         1e-3,
         "weight of the log determinant of the curvature",

@@ -41,6 +41,7 @@ def imaml(problem: Problem, config: LearnerConfig) -> Parts:
         config.inner_steps,
         proximal_weight=config.proximal_weight,
         cg_steps=config.cg_steps,
+        curvature=config.curvature,
     )
     return Parts(delta.family(), inference, estimator)
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from gembml import Delta
+from gembml import Delta, OptionError
 from gembml.inference import infer, point
 from gembml.meta_gradients import backprop, implicit
 from tests.problems import (
@@ -61,6 +61,44 @@ def test_the_implicit_gradient_on_a_quadratic_is_the_closed_form(seed):
     expected = jnp.linalg.solve(jnp.eye(3) + hessian / WEIGHT, query_gradient)
     gradient = imaml(quadratic_log_likelihood)(KEY, Delta(weights), task)
     np.testing.assert_allclose(gradient.mean, expected, rtol=RTOL)
+
+
+def test_gauss_newton_and_hessian_agree_where_outputs_are_linear():
+    task, prior = make_task(0), Delta(make_weights(0))
+    # -log P = |y - x.w|^2 / 2: the outputs x.w have the Fisher matrix x^T x as they are.
+    linear = problem(quadratic_log_likelihood)._replace(
+        whitened_outputs=lambda weights, data: data.x @ weights
+    )
+    estimate = implicit(
+        linear,
+        inner(quadratic_log_likelihood),
+        STEPS,
+        proximal_weight=WEIGHT,
+        cg_steps=3,
+        curvature="gauss_newton",
+    )
+    expected = imaml(quadratic_log_likelihood)(KEY, prior, task)
+    gradient = jax.jit(estimate)(KEY, prior, task)
+    np.testing.assert_allclose(gradient.mean, expected.mean, rtol=RTOL)
+
+
+@pytest.mark.parametrize(
+    ("curvature", "sentence"),
+    [
+        ("fisher", "curvature must be one of hessian, gauss_newton, not 'fisher'."),
+        ("gauss_newton", "curvature=gauss_newton needs the problem's whitened_outputs"),
+    ],
+)
+def test_a_curvature_that_does_not_exist_is_refused(curvature, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        implicit(
+            problem(),
+            inner(log_likelihood),
+            1,
+            proximal_weight=WEIGHT,
+            cg_steps=1,
+            curvature=curvature,
+        )
 
 
 @pytest.mark.parametrize("likelihood", [quadratic_log_likelihood, log_likelihood])
