@@ -84,7 +84,8 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "amortized_bml": {"*": _THROUGH | _rates(0.1, 3e-3)},
         "pmaml": {"*": _THROUGH | _rates(0.1, 3e-3)},
         "elbo_difference": {"*": _THROUGH | _rates(0.1, 3e-3)},
-        "kl_chaser": {"*": _THROUGH | _rates(0.1, 3e-3)},
+        # In the challenging setting the search's 3e-3 loses after 4,000 meta-steps what it has.
+        "kl_chaser": {"default": _THROUGH | _rates(0.1, 3e-3), "*": _THROUGH | _rates(0.1, 1e-3)},
         "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1} | _rates(6e-5, 3e-3)},
         "bmaml": {"default": _PARTICLES | _rates(2e-4, 3e-3), "*": _PARTICLES | _rates(6e-4, 3e-3)},
         "emaml": {
