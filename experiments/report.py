@@ -15,18 +15,26 @@ from absl import flags
 
 from experiments import command_line
 from experiments.output_directory import make_directory
+from experiments.report_few_shot import few_shot
 from experiments.report_inputs import Inputs, find_results
 from experiments.report_meta_gradient import meta_gradient_error
-from experiments.report_tables import SECTIONS
+from experiments.report_tables import SECTIONS, Section
+from experiments.report_tradeoffs import tradeoffs
 from gembml.training import InputError
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+_SECTIONS: dict[str, Section] = {
+    **SECTIONS,
+    "few_shot": few_shot,
+    "tradeoffs": tradeoffs,
+    "meta_gradient_error": meta_gradient_error,
+}
 
 
 def render(inputs: Inputs, output: pathlib.Path) -> str:
     """The report's Markdown; its figures are written into ``output``."""
     sections = []
-    for experiment, section in {**SECTIONS, "meta_gradient_error": meta_gradient_error}.items():
+    for experiment, section in _SECTIONS.items():
         results = [run for run in inputs.results if run["experiment"] == experiment]
         if results:
             sections.append(section(results, output))

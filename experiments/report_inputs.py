@@ -3,9 +3,10 @@
 import json
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from experiments.few_shot_inputs import few_shot_complaint, tradeoffs_complaint
 from gembml.training import InputError
 
 Results = dict[str, Any]
@@ -29,6 +30,9 @@ _RUN_FIELDS: dict[str, type | tuple[type, ...]] = {
     "device": str,
     "versions": dict,
 }
+_FEW_SHOT_FIELDS: dict[str, type | tuple[type, ...]] = {
+    name: kind for name, kind in _RUN_FIELDS.items() if name != "setting"
+} | {"dataset": str, "split": str, "test_tasks": int}
 # Experiment -> its fields, and those of its measures that the report needs.
 _FIELDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "sinusoid": (_RUN_FIELDS, ("mse", "mse_ci95", "nll", "coverage90")),
@@ -51,7 +55,38 @@ _FIELDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         },
         ("error", "bound", "worst_start", "variance_ratio"),
     ),
+    "few_shot": (
+        _FEW_SHOT_FIELDS,
+        ("accuracy", "accuracy_ci95", "nll", "ece", "mce", "ece_10_bins", "mce_10_bins"),
+    ),
+    "tradeoffs": (
+        {
+            "rows": list,
+            "device": str,
+            **dict.fromkeys(
+                ("ways", "shots", "queries", "filters", "image_size", "meta_batch"), int
+            ),
+        },
+        (),
+    ),
 }
+# Experiment -> what else is looked at: the complaint, or None.
+_MORE: dict[str, Callable[[Results], str | None]] = {
+    "few_shot": few_shot_complaint,
+    "tradeoffs": tradeoffs_complaint,
+}
+# Programs whose runs have one algorithm, seed and config, and may have diverged.
+_SINGLE_RUNS = ("sinusoid", "few_shot")
+_IDENTITY = (
+    "experiment",
+    "algorithm",
+    "setting",
+    "dataset",
+    "split",
+    "seed",
+    "meta_steps",
+    "config",
+)
 
 
 def _finite(measure: Any) -> bool:
@@ -75,8 +110,9 @@ def _complaint(results: Any) -> str | None:
         if not isinstance(results.get(name), kind):
             return f"its field {name!r} is missing or of another type"
     # Where training diverged there is nothing to measure, and yet a seed to count.
-    diverged = results["experiment"] == "sinusoid" and isinstance(results.get("diverged"), str)
-    return None if diverged else _measures_complaint(results, measures)
+    diverged = isinstance(results.get("diverged"), str) and results["experiment"] in _SINGLE_RUNS
+    complaint = _MORE.get(results["experiment"], lambda _: None)(results)
+    return complaint if complaint or diverged else _measures_complaint(results, measures)
 
 
 def _measures_complaint(results: Results, measures: tuple[str, ...]) -> str | None:
@@ -85,7 +121,7 @@ def _measures_complaint(results: Results, measures: tuple[str, ...]) -> str | No
         measure = metrics.get(name) if isinstance(metrics, dict) else None
         if not isinstance(measure, dict) or not _finite(measure):
             return f"its measure {name!r} is missing or not finite"
-    if results["experiment"] == "sinusoid":
+    if results["experiment"] in _SINGLE_RUNS:
         for name in measures:
             if not all(step.isdigit() for step in results["metrics"][name]):
                 return f"its measure {name!r} is not keyed by numbers of steps"
@@ -124,13 +160,12 @@ def find_results(directories: Iterable[str]) -> Inputs:
             skipped.append(complaint)
             continue
         identity = json.dumps(
-            [results.get(n) for n in ("experiment", "algorithm", "setting", "seed", "meta_steps")]
-            + [results.get("config")],
+            [results.get(name) for name in _IDENTITY],
             sort_keys=True,
         )
         if results["experiment"] == "sinusoid" and _gathered(path):
             continue
-        if results["experiment"] == "sinusoid" and identity in seen:
+        if results["experiment"] in _SINGLE_RUNS and identity in seen:
             skipped.append(f"{path}: it is the same run as {seen[identity]}.")
             continue
         seen[identity] = path

@@ -1,0 +1,117 @@
+"""Which few-shot runs are pooled, and how their numbers are printed with their batch-norm mode."""
+
+import json
+import math
+from typing import NamedTuple
+
+from experiments import style
+from experiments.pooling import Curve, pool
+from experiments.report_groups import Group
+from experiments.report_inputs import Results
+
+
+class Task(NamedTuple):
+    """What the episodes are."""
+
+    dataset: str
+    ways: int
+    shots: int
+
+    @property
+    def name(self) -> str:
+        """As in tables."""
+        return f"{self.ways}-way {self.shots}-shot"
+
+
+# Batch norm's statistics at test -> what stands beside each number, and what it means.
+MODES = {
+    "transductive": ("T", "of all images that are classified together, which is transductive"),
+    "support": ("S", "of the support set only"),
+    "not stated": ("?", "not stated by the source"),
+}
+# These have columns of their own.
+_COLUMNS = ("ways", "shots", "filters", "inner_steps", "normalisation")
+
+
+def mode(group: Group) -> str:
+    """The letter of a group's batch-norm mode, or its name if it has none."""
+    name = group.members[0]["config"]["normalisation"]
+    return MODES.get(name, (str(name), ""))[0]
+
+
+def task_of(run: Results) -> Task:
+    """The episodes of a run."""
+    return Task(run["dataset"], run["config"]["ways"], run["config"]["shots"])
+
+
+def group_few_shot(results: list[Results]) -> list[Group]:
+    """Pool one task's runs that differ only in their seed, algorithms in the order of tables."""
+    pooled: dict[str, list[Results]] = {}
+    for run in sorted(results, key=lambda run: run["seed"]):
+        fields = ("algorithm", "split", "meta_steps", "config", "test_tasks")
+        key = json.dumps([run[field] for field in fields], sort_keys=True)
+        pooled.setdefault(key, []).append(run)
+    groups = [
+        Group(runs[0]["algorithm"], _variant(runs[0], results), runs) for runs in pooled.values()
+    ]
+    order = list(style.LABELS)
+
+    def place(group: Group) -> tuple:
+        run, known = group.members[0], group.algorithm in order
+        rank = order.index(group.algorithm) if known else len(order)
+        return rank, group.algorithm, run["split"], -group.meta_steps, group.variant
+
+    return sorted(groups, key=place)
+
+
+def _variant(run: Results, results: list[Results]) -> str:
+    """The options, other than those with columns, in which an algorithm's runs differ."""
+    configs = [other["config"] for other in results if other["algorithm"] == run["algorithm"]]
+    fields = dict.fromkeys(field for config in configs for field in config)
+    return ", ".join(
+        f"{field.replace('_', ' ')} {run['config'].get(field, 'absent')}"
+        for field in fields
+        if field not in _COLUMNS and len({json.dumps(c.get(field)) for c in configs}) > 1
+    )
+
+
+def last_step(group: Group) -> int:
+    """The largest number of adaptation steps that all runs were tested with."""
+    return int(group.curve("accuracy").steps[-1])
+
+
+def support_only(group: Group, name: str) -> Curve | None:
+    """A measure with batch-norm statistics of the support set only, if all runs have it."""
+    runs = [{"metrics": run.get("support_statistics")} for run in group.runs]
+    known = all(run["metrics"] and name in run["metrics"] for run in runs)
+    return pool(runs, name) if runs and known else None
+
+
+def cell(drawn: Curve | None, step: int, mark: str, digits: int, scale: float = 1.0) -> str:
+    """Mean ± half the interval after ``step`` steps, and the batch-norm mode."""
+    found = drawn.at(step) if drawn else None
+    if found is None:
+        return "–"
+    mean, half = (scale * value for value in found)
+    if not math.isfinite(mean):
+        return f"diverged {mark}"
+    interval = f" ± {half:.{digits}f}" if math.isfinite(half) else ""
+    return f"{mean:.{digits}f}{interval} {mark}"
+
+
+def reliability(group: Group) -> dict[str, list[float | None]] | None:
+    """The bins after the last step, added over seeds; None if a run has none."""
+    found = [run.get("reliability") for run in group.runs]
+    if not found or not all(found):
+        return None
+    bins = [runs[max(runs, key=int)] for runs in found if runs]
+    counts = [sum(column) for column in zip(*(one["count"] for one in bins), strict=True)]
+
+    def mean(name: str) -> list[float | None]:
+        sums = [0.0] * len(counts)
+        for one in bins:
+            for index, (count, value) in enumerate(zip(one["count"], one[name], strict=True)):
+                sums[index] += count * value if count else 0.0
+        return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
+
+    return {"count": [*counts], "confidence": mean("confidence"), "accuracy": mean("accuracy")}

@@ -1,0 +1,181 @@
+"""The report's section of few-shot classification: the paper's tables 2 and 3, calibration."""
+
+import pathlib
+import re
+
+from experiments.few_shot_figures import DATASETS, reliability_diagram
+from experiments.few_shot_groups import (
+    MODES,
+    Task,
+    cell,
+    group_few_shot,
+    last_step,
+    mode,
+    reliability,
+    support_only,
+    task_of,
+)
+from experiments.published import FEW_SHOT_SOURCE, few_shot_accuracy, few_shot_calibration
+from experiments.report_groups import Group, generalised
+from experiments.report_inputs import Results
+from experiments.report_tables import table
+
+_TABLE_2 = ((5, 1), (5, 5), (20, 1), (20, 5))
+_HEADER = (
+    "algorithm",
+    "split",
+    "filters",
+    "meta-steps",
+    "inner steps, training / test",
+    "batch norm",
+    "seeds",
+    "± 95% over",
+    "accuracy after 1 step, %",
+    "accuracy after the last step, %",
+    "the same, support statistics only",
+    "published accuracy, %¹",
+    "NLL",
+    "ECE, 15 / 10 bins",
+    "MCE, 15 / 10 bins",
+    "published ECE / MCE¹",
+    "s per meta-step",
+    "device",
+)
+_SUPPORT, _UNKNOWN = MODES["support"][0], MODES["not stated"][0]
+
+
+def _published(value: str | None) -> str:
+    return f"{value} {_UNKNOWN}" if value else "–"
+
+
+def _over(group: Group) -> str:
+    """What the intervals of a group are over."""
+    if not group.runs:
+        return "–"
+    return "seeds" if len(group.runs) > 1 else f"{group.runs[0]['test_tasks']} tasks"
+
+
+def _row(group: Group, task: Task) -> list[str]:
+    run = group.members[0]
+    published = _published(few_shot_accuracy(group.algorithm, *task))
+    calibration = _published(few_shot_calibration(group.algorithm, *task))
+    steps = f"{group.inner_steps} / {last_step(group) if group.runs else '–'}"
+    seeds = str(len(group.runs)) + (f" ({len(group.diverged)} diverged)" if group.diverged else "")
+    about = [group.label, run["split"], str(run["config"]["filters"]), f"{group.meta_steps:,}"]
+    about += [steps, run["config"]["normalisation"], seeds, _over(group)]
+    devices = ", ".join(dict.fromkeys(member["device"] for member in group.members))
+    if not group.runs:
+        return [*about, *["diverged"] * 3, published, *["–"] * 3, calibration, "–", devices]
+    mark, step = mode(group), last_step(group)
+    accuracy = group.curve("accuracy")
+    seconds = [member["seconds"] / member["meta_steps"] for member in group.runs]
+
+    def bins(name: str) -> str:
+        fifteen, ten = (group.curve(name + suffix) for suffix in ("", "_10_bins"))
+        return f"{cell(fifteen, step, '/', 4)} {cell(ten, step, mark, 4)}"
+
+    return [
+        *about,
+        cell(accuracy, 1, mark, 2, 100),
+        cell(accuracy, step, mark, 2, 100),
+        cell(support_only(group, "accuracy"), step, _SUPPORT, 2, 100),
+        published,
+        cell(group.curve("nll"), step, mark, 4),
+        bins("ece"),
+        bins("mce"),
+        calibration,
+        f"{sum(seconds) / len(seconds):.3g}",
+        devices,
+    ]
+
+
+def _table_2(by_task: dict[Task, list[Group]]) -> str:
+    """Accuracy after the last step in the paper's four columns, ours above the published."""
+    tasks = [Task("omniglot", *shape) for shape in _TABLE_2]
+    rows: dict[tuple[str, ...], list[str]] = {}
+    groups = [group for task in tasks for group in by_task.get(task, [])]
+    for name in sorted({g.algorithm for g in groups}, key=[g.algorithm for g in groups].index):
+        for column, task in enumerate(tasks):
+            for group in by_task.get(task, []):
+                if group.algorithm != name or not group.runs:
+                    continue
+                run = group.members[0]
+                label = group._replace(variant="").label
+                key = (label, run["split"], str(run["config"]["filters"]))
+                shown = cell(group.curve("accuracy"), last_step(group), mode(group), 2, 100)
+                shown += f" ({group.meta_steps:,} meta-steps, {_seeds(group)})"
+                cells = rows.setdefault(key, ["–"] * len(tasks))
+                cells[column] = shown if cells[column] == "–" else f"{cells[column]}; {shown}"
+        published = [_published(few_shot_accuracy(name, *task)) for task in tasks]
+        if any(number != "–" for number in published):
+            label = Group(name, "", []).label
+            rows[f"{label}, published¹", "–", "–"] = published
+    header = ["algorithm", "split", "filters", *(task.name for task in tasks)]
+    return table(header, [[*key, *cells] for key, cells in rows.items()], left=2)
+
+
+def _seeds(group: Group) -> str:
+    return f"{len(group.runs)} seed{'' if len(group.runs) == 1 else 's'}"
+
+
+def _reliabilities(groups: list[Group]) -> dict[str, dict[str, list[float | None]]]:
+    """Label -> bins; what tells two groups with one label apart is added to both."""
+    found = {}
+    splits = {group.members[0]["split"] for group in groups}
+    for group in groups:
+        bins = reliability(group)
+        if bins is None:
+            continue
+        run = group.members[0]
+        parts = [group.label, *([run["split"]] if len(splits) > 1 else [])]
+        label = f"{', '.join(parts)} ({mode(group)})"
+        if label in found:
+            label = f"{label}, {group.inner_steps} inner, {group.meta_steps:,} meta-steps"
+        found[label if label not in found else f"{label}, {len(found) + 1}"] = bins
+    return found
+
+
+def _commands(groups: list[Group]) -> str:
+    lines: dict[str, None] = {}
+    for group in groups:
+        for run in group.members:
+            command = run.get("command")
+            if not command:
+                continue
+            places = {"workdir": "DIR"} | ({} if "--seeds" in command else {"seed": "SEED"})
+            # Where the data lie is a matter of the machine.
+            places |= {flag: "DATA" for flag in ("data", "data_dir") if f"--{flag}=" in command}
+            lines[generalised(command, **places)] = None
+    return "\n".join(["```sh", *lines, "```"]) if lines else ""
+
+
+def few_shot(results: list[Results], output: pathlib.Path) -> str:
+    """Tables 2 and 3 of the paper, and a reliability diagram of every task."""
+    tasks = sorted({task_of(run) for run in results}, key=lambda t: (t[0] != "omniglot", *t))
+    by_task = {t: group_few_shot([run for run in results if task_of(run) == t]) for t in tasks}
+    parts = ["### Few-shot classification (tables 2 and 3)"]
+    if any(task.dataset == "omniglot" for task in tasks):
+        parts += ["#### Omniglot: accuracy after the last step, %", _table_2(by_task)]
+    for task, groups in by_task.items():
+        title = f"{DATASETS.get(task.dataset, task.dataset)}, {task.name}"
+        parts += [
+            f"#### {title}",
+            table(_HEADER, [_row(group, task) for group in groups], left=2),
+            _commands(groups),
+        ]
+        bins = _reliabilities(groups)
+        if bins:
+            name = f"reliability_{re.sub(r'[^a-zA-Z0-9]+', '_', f'{task.dataset} {task.name}')}.png"
+            reliability_diagram(bins, output / name)
+            parts.append(f"![Reliability of {title}]({name})")
+    names = {run["config"]["normalisation"] for run in results} | {"support", "not stated"}
+    modes = [f"{MODES[name][0]}: {MODES[name][1]}" for name in MODES if name in names]
+    parts += [
+        "Means over seeds ± half the 95% interval: over test tasks with one seed, over seeds by "
+        "Student's t with more. NLL in nats per query; ECE and MCE pool the queries of all test "
+        "tasks, in bins of equal width. The letter beside a number says which statistics batch "
+        f"norm used at test. {'; '.join(modes)}. “The same, support statistics only”: the same "
+        "trained network, tested so. Rows with diverged seeds are means over the others.",
+        f"¹ {FEW_SHOT_SOURCE}; ± over test tasks.",
+    ]
+    return "\n\n".join(part for part in parts if part)

@@ -1,0 +1,101 @@
+"""The report's section of figure 2(b): time and memory of a meta-step against inner steps."""
+
+import pathlib
+
+from matplotlib.axes import Axes
+
+from experiments import style
+from experiments.report_groups import generalised
+from experiments.report_inputs import Results
+from experiments.report_tables import table
+
+_MEASURES = {
+    "ms_per_meta_step": (1e-3, "seconds per meta-step"),
+    "temporary_bytes": (2.0**-20, "temporary memory, MiB"),
+}
+
+
+def _by_algorithm(results: Results) -> dict[str, list[Results]]:
+    """Rows of each algorithm by inner steps, algorithms in the order of tables."""
+    order = list(style.LABELS)
+    rows = sorted(results["rows"], key=lambda row: row["inner_steps"])
+    names = sorted(
+        {row["algorithm"] for row in rows},
+        key=lambda name: (order.index(name) if name in order else len(order), name),
+    )
+    return {name: [row for row in rows if row["algorithm"] == name] for name in names}
+
+
+def _panel(axes: Axes, results: Results, measure: str) -> None:
+    scale, label = _MEASURES[measure]
+    for algorithm, rows in _by_algorithm(results).items():
+        shown = [row for row in rows if row.get(measure) is not None]
+        axes.plot(
+            [row["inner_steps"] for row in shown],
+            [scale * row[measure] for row in shown],
+            color=style.COLOURS.get(algorithm, "0.4"),
+            marker=style.MARKERS.get(algorithm, "x"),
+            markersize=5,
+            label=style.LABELS.get(algorithm, algorithm),
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    steps = sorted({row["inner_steps"] for row in results["rows"]})
+    axes.set_xticks(steps, [str(step) for step in steps])
+    axes.set_xticks([], minor=True)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("inner steps")
+    axes.set_ylabel(label)
+
+
+def figure_2b(results: Results, path: pathlib.Path) -> None:
+    """Figure 2(b): left seconds, right memory of a meta-step, each algorithm a curve."""
+    with style.figure(path, 8.6, 3.3) as figure:
+        panels = figure.subplots(1, len(_MEASURES))
+        for axes, measure in zip(panels, _MEASURES, strict=True):
+            _panel(axes, results, measure)
+        panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
+
+
+def _number(value: float | None, scale: float) -> str:
+    return "–" if value is None else f"{scale * value:,.4g}"
+
+
+def _table(results: Results) -> str:
+    steps = sorted({row["inner_steps"] for row in results["rows"]})
+    header = ["algorithm", "measured"]
+    header += [f"{step} inner step{'' if step == 1 else 's'}" for step in steps]
+    measures = {
+        "ms_per_meta_step": (1.0, "ms per meta-step"),
+        "temporary_bytes": (2.0**-20, "temporary MiB"),
+        "device_peak_bytes": (2.0**-20, "device peak MiB"),
+    }
+    cells = []
+    for algorithm, rows in _by_algorithm(results).items():
+        by_steps = {row["inner_steps"]: row for row in rows}
+        for measure, (scale, name) in measures.items():
+            values = [by_steps.get(step, {}).get(measure) for step in steps]
+            if any(value is not None for value in values):
+                label = style.LABELS.get(algorithm, algorithm)
+                cells.append([label, name, *(_number(value, scale) for value in values)])
+    return table(header, cells, left=2)
+
+
+def tradeoffs(results: list[Results], output: pathlib.Path) -> str:
+    """Figure 2(b) and its numbers, for every device it was measured on."""
+    parts = ["### Time and memory against inner steps (figure 2(b))"]
+    for index, run in enumerate(results):
+        name = f"figure_2b{f'_{index + 1}' if index else ''}.png"
+        figure_2b(run, output / name)
+        parts += [
+            f"![Time and memory of a meta-step against inner steps]({name})",
+            f"One meta-step of {run['meta_batch']} tasks, {run['ways']}-way {run['shots']}-shot, "
+            f"{run['queries']} queries per class, images of {run['image_size']} × "
+            f"{run['image_size']}, {run['filters']} filters, {run['device']}. Temporary memory is "
+            "what the compiled program allocates beside its inputs and outputs, device peak what "
+            "the device had in use at most. The paper gives a figure without numbers.",
+            _table(run),
+        ]
+        if run.get("command"):
+            parts.append(f"```sh\n{generalised(run['command'], workdir='DIR')}\n```")
+    return "\n\n".join(parts)
