@@ -175,7 +175,8 @@ def few_shot(results: list[Results], output: pathlib.Path) -> str:
         "Student's t with more. NLL in nats per query; ECE and MCE pool the queries of all test "
         "tasks, in bins of equal width. The letter beside a number says which statistics batch "
         f"norm used at test. {'; '.join(modes)}. “The same, support statistics only”: the same "
-        "trained network, tested so. Rows with diverged seeds are means over the others.",
-        f"¹ {FEW_SHOT_SOURCE}; ± over test tasks.",
+        "trained network, tested so. Rows with diverged seeds are means over the others. The "
+        "diagrams, and ECE and MCE in them, are of all seeds' queries together.",
+        f"¹ {FEW_SHOT_SOURCE}; ± over test tasks; the bins are not stated.",
     ]
     return "\n\n".join(part for part in parts if part)

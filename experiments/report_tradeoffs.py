@@ -37,6 +37,7 @@ def _panel(axes: Axes, results: Results, measure: str) -> None:
             marker=style.MARKERS.get(algorithm, "x"),
             markersize=5,
             label=style.LABELS.get(algorithm, algorithm),
+            zorder=4 if algorithm == "gem_bml_plus" else 3,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
