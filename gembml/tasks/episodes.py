@@ -1,0 +1,148 @@
+"""Classification tasks drawn from classes of images: N ways, K shots.
+
+All of it is jax on arrays that already lie on the device, so episodes are sampled inside the
+compiled meta-step, for many tasks by ``vmap``. An :class:`Episode` holds indices only; its images
+are gathered where they are used.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gembml.base import Key
+from gembml.options import OptionError
+from gembml.tasks.images import Array, ImageClasses, LabelledImages
+
+
+class EpisodeShape(NamedTuple):
+    """How large a task is."""
+
+    ways: int
+    """Classes per task."""
+    shots: int
+    """Support images per class."""
+    queries: int
+    """Query images per class."""
+    rotations: bool = False
+    """Whether each rotation of a class by 90 degrees is another class."""
+
+
+class Episode(NamedTuple):
+    """One task: which classes, how rotated, which of their images; int32. Label i is entry i."""
+
+    classes: jax.Array
+    """``[ways]``."""
+    rotations: jax.Array
+    """``[ways]``: by how many times 90 degrees, counter-clockwise."""
+    images: jax.Array
+    """``[ways, shots + queries]``: the first ``shots`` are the support."""
+
+
+def check_shape(data: ImageClasses, shape: EpisodeShape, names: Sequence[str] = ()) -> None:
+    """Raises :class:`OptionError` if such episodes cannot be drawn from the data.
+
+    ``names``, where given, are the classes' names, for the message.
+    """
+    for option in ("ways", "shots", "queries"):
+        if getattr(shape, option) < 1:
+            raise OptionError(f"{option} must be at least 1, not {getattr(shape, option)}.")
+    classes, _, height, width, _ = data.images.shape
+    rotations = 4 if shape.rotations else 1
+    if shape.ways > classes * rotations:
+        rotated = " in 4 rotations each" if shape.rotations else ""
+        raise OptionError(
+            f"ways must be at most {classes * rotations}, the number of classes here "
+            f"({classes}{rotated}), not {shape.ways}."
+        )
+    if shape.rotations and height != width:
+        raise OptionError(f"rotations need square images, not {height} x {width}.")
+    counts, needed = np.asarray(data.counts), shape.shots + shape.queries
+    least = int(counts.argmin())
+    if needed > counts[least]:
+        name = names[least] if names else str(least)
+        raise OptionError(
+            f"shots + queries must be at most {counts[least]}, the number of images of class "
+            f"{name}, not {shape.shots} + {shape.queries}."
+        )
+
+
+def sample_episode(key: Key, counts: Array, shape: EpisodeShape) -> Episode:
+    """Classes (with their rotation) and images of each, uniform, without replacement.
+
+    They come in random order, so labels are shuffled. No more than ``ways`` of the classes are
+    ordered. (Equal random numbers, 2^-23 a pair, favour the earlier class.)
+
+    Args:
+      key: a random key.
+      counts: how many images each class has, ``[classes]``.
+      shape: checked by :func:`check_shape`; static under ``jit``.
+    """
+    counts = jnp.asarray(counts, jnp.int32)
+    classes_key, images_key = jax.random.split(key)
+    rotations = 4 if shape.rotations else 1
+    pairs = _largest(classes_key, counts.shape[0] * rotations, shape.ways)
+    classes = pairs // rotations
+    needed = shape.shots + shape.queries
+    images = jax.vmap(lambda k, count: _distinct(k, count, needed))(
+        jax.random.split(images_key, shape.ways), counts[classes]
+    )
+    return Episode(classes, pairs % rotations, images)
+
+
+def support_images(data: ImageClasses, episode: Episode, shots: int) -> LabelledImages:
+    """The images to adapt to, ``[ways * shots]``, those of one class after those of another."""
+    return _gather(data, episode, episode.images[:, :shots])
+
+
+def query_images(data: ImageClasses, episode: Episode, shots: int) -> LabelledImages:
+    """The images to be classified, ``[ways * queries]``."""
+    return _gather(data, episode, episode.images[:, shots:])
+
+
+def _largest(key: Key, n: int, k: int) -> jax.Array:
+    """``k`` of 0 .. n - 1 in random order, int32: where the largest of n random numbers are."""
+    return jax.lax.top_k(jax.random.uniform(key, (n,)), k)[1].astype(jnp.int32)
+
+
+def _distinct(key: Key, count: jax.Array, k: int) -> jax.Array:
+    """``k`` of 0 .. count - 1 in random order, int32, for a ``count >= k`` that is not static.
+
+    Floyd's algorithm (Bentley & Floyd, 1987) draws the set: of 0 .. j one at random, or j if that
+    was drawn, for j = count - k .. count - 1.
+    """
+    draw_key, order_key = jax.random.split(key)
+    tops = count - k + jnp.arange(k)
+    draws = jax.random.randint(draw_key, (k,), 0, tops + 1)
+
+    def add(i: jax.Array, chosen: jax.Array) -> jax.Array:
+        repeated = jnp.any(chosen == draws[i])
+        return chosen.at[i].set(jnp.where(repeated, tops[i], draws[i]))
+
+    chosen = jax.lax.fori_loop(0, k, add, jnp.full(k, -1, jnp.int32), unroll=True)
+    return chosen[_largest(order_key, k, k)]
+
+
+def _gather(data: ImageClasses, episode: Episode, images: jax.Array) -> LabelledImages:
+    """Images ``[ways, n]`` of the episode's classes, rotated and labelled, ``[ways * n]``."""
+    ways, n = images.shape
+    x = jnp.asarray(data.images)[episode.classes[:, None], images]
+    x = jax.vmap(_rotate)(x, episode.rotations)
+    return LabelledImages(
+        x.reshape(ways * n, *x.shape[2:]).astype(jnp.float32) / 255,
+        jnp.repeat(jnp.arange(ways, dtype=jnp.int32), n),
+    )
+
+
+def _rotate(x: jax.Array, times: jax.Array) -> jax.Array:
+    """``[n, size, size, channels]`` turned counter-clockwise by ``times`` x 90 degrees.
+
+    Images that are not square cannot be turned, and :func:`check_shape` has refused to.
+    """
+    if x.shape[1] != x.shape[2]:
+        return x
+    x = jnp.where(times % 2 == 1, jnp.swapaxes(x, 1, 2), x)
+    x = jnp.where((times == 1) | (times == 2), jnp.flip(x, 1), x)
+    return jnp.where((times == 2) | (times == 3), jnp.flip(x, 2), x)
