@@ -3,7 +3,6 @@
 import importlib
 import io
 import pathlib
-import warnings
 from types import ModuleType
 from typing import Any
 
@@ -60,24 +59,24 @@ def decode(
     """
     image_module = pillow()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", image_module.DecompressionBombWarning)
-            source = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-            with image_module.open(source) as image:
-                width, height = image.size
-                if size is None and width * height > MOST_PIXELS:
-                    raise ValueError(f"it claims {width} x {height} pixels")
-                if size is not None and (width, height) != size:
-                    raise ValueError(f"it is {width} x {height}, not {size[0]} x {size[1]} pixels")
-                return image.convert(MODES[channels])
+        source = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+        with image_module.open(source) as image:  # reads no more than the header
+            width, height = image.size
+            if size is not None and (width, height) != size:
+                raise ValueError(f"it is {width} x {height}, not {size[0]} x {size[1]} pixels")
+            if width * height > MOST_PIXELS:
+                raise ValueError(f"it claims {width} x {height} pixels")
+            if image.mode.startswith(("I", "F")):
+                raise ValueError("it has more than 8 bits per channel")
+            return image.convert(MODES[channels])
     except image_module.UnidentifiedImageError as error:
         raise OptionError(f"The image {name} cannot be decoded: it is no image.") from error
     except Exception as error:  # a decoder for each format, each with errors of its own
         raise OptionError(f"The image {name} cannot be decoded: {error}.") from error
 
 
-def resized(image: Any, size: int, resampling: str) -> np.ndarray:
-    """uint8 ``[size, size, channels]`` of a Pillow image; ``resampling`` as Pillow calls it."""
+def resized(image: Any, size: int) -> np.ndarray:
+    """A Pillow image as uint8 ``[size, size, channels]``, by LANCZOS; its shape is not kept."""
     if image.size != (size, size):
-        image = image.resize((size, size), pillow().Resampling[resampling])
+        image = image.resize((size, size), pillow().Resampling.LANCZOS)
     return np.asarray(image, np.uint8).reshape(size, size, -1)

@@ -171,7 +171,7 @@ def _prepare(archives: dict[str, pathlib.Path], folder: pathlib.Path) -> None:
     evaluation: dict[int, bool] = {}
     for example in omniglot_tfds.prepare(drawings, folder / "tfds"):
         image = decode(example.png, example.name, channels=1, size=RAW_SIZE)
-        ink = 255 - resized(image, SIZE, "LANCZOS")
+        ink = 255 - resized(image, SIZE)
         classes.setdefault(example.label, []).append(ink)
         names[example.label], evaluation[example.label] = example.name, example.evaluation
     labels = sorted(classes)

@@ -1,0 +1,38 @@
+"""The data sets of images by name, for programs."""
+
+import inspect
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from gembml.options import OptionError
+from gembml.tasks import image_folder, mini_imagenet, omniglot
+from gembml.tasks.data_dirs import default_data_dir
+from gembml.tasks.images import Splits
+
+DATASETS: dict[str, Callable[..., Splits]] = {
+    "omniglot": omniglot.load,
+    "mini_imagenet": mini_imagenet.load,
+    "image_folder": image_folder.load,
+}
+
+
+def load(dataset: str, data_dir: pathlib.Path | None = None, **options: Any) -> Splits:
+    """A data set's classes, divided for meta-learning.
+
+    Args:
+      dataset: a row of :data:`DATASETS`.
+      data_dir: where its files are; None for the folder that GEMBML_DATA_DIR names.
+      **options: those of the data set's own function.
+
+    Raises:
+      OptionError: there is no such data set or option, or what its own function raises.
+    """
+    if dataset not in DATASETS:
+        raise OptionError(f"dataset must be one of {', '.join(DATASETS)}, not {dataset}.")
+    function = DATASETS[dataset]
+    known = [name for name in inspect.signature(function).parameters if name != "data_dir"]
+    for name in options:
+        if name not in known:
+            raise OptionError(f"{dataset} has no option {name}; it has {', '.join(known)}.")
+    return function(data_dir or default_data_dir(), **options)
