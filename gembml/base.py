@@ -47,6 +47,8 @@ class Problem(NamedTuple):
     local_log_likelihood: Callable[[Key, Distribution, Data], jax.Array] | None = None
     """``(key, Gaussian over params, data)`` -> log-likelihood of outputs sampled by the local
     reparameterisation, for networks that have one."""
+    flipout_log_likelihood: Callable[[Key, Distribution, Data], jax.Array] | None = None
+    """The same with weight noise whose signs differ between data points (Flipout)."""
     whitened_outputs: Callable[[Params, Data], jax.Array] | None = None
     """``(params, data)`` -> outputs r, any shape, scaled so that their Jacobian J gives the Fisher
     matrix of the likelihood in the weights as J^T J; for Laplace approximations."""

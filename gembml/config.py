@@ -6,7 +6,13 @@ import optax
 
 from gembml.base import Problem
 from gembml.inference.expectations import ExpectedLogLikelihood, weight_samples
-from gembml.optimizers import natural_gradient, online_em, scale_by_fisher, scale_log_std
+from gembml.optimizers import (
+    cap_log_std_rise,
+    natural_gradient,
+    online_em,
+    scale_by_fisher,
+    scale_log_std,
+)
 from gembml.optimizers.clip import clip_norm
 from gembml.options import OptionError, check, concrete, option
 
@@ -64,10 +70,24 @@ class LearnerConfig:
         most=10_000,
         only=(("algorithm", "not pretrain"),),
     )
+    query_steps: int = option(
+        0,
+        "inner steps on the query set, where lambda_all follows lambda_tr; 0: as inner_steps",
+        least=0,
+        most=10_000,
+        only=(
+            (
+                "algorithm",
+                "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser or "
+                "reptile",
+            ),
+        ),
+    )
     expectation: str = option(
         "weights",
-        "how the ELBO's expectation is sampled: weights, or local (the local reparameterisation)",
-        choices=("weights", "local"),
+        "how the ELBO's expectation is sampled: weights, local (the local reparameterisation) or "
+        "flipout",
+        choices=("weights", "local", "flipout"),
         only=GAUSSIAN,
     )
     num_samples: int = option(
@@ -100,8 +120,31 @@ class LearnerConfig:
             ),
         ),
     )
+    log_std_relative: bool = option(
+        False,
+        "whether log_std_init is relative to the root mean square of the weight's array",
+        only=GAUSSIAN,
+    )
+    variance_per: str = option(
+        "weight",
+        "what has a standard deviation of its own: each weight, or each array of weights",
+        choices=("weight", "array"),
+        only=GAUSSIAN,
+    )
+    random_weights: str = option(
+        "all",
+        "which weights have a variance: all, or those of the network's head; the others are points",
+        choices=("all", "head"),
+        only=GAUSSIAN,
+    )
+    max_log_std_rise: float = option(
+        0.0,
+        "cap of how far each of the prior's log stds rises above its start; 0: none",
+        least=0.0,
+        only=_GRADIENT,
+    )
     log_std_multiplier: float = option(
-        2.0, "log-std steps are this much longer than the mean's", least=0.0, only=_NATURAL
+        2.0, "inner log-std steps are this much longer than the mean's", least=0.0, only=GAUSSIAN
     )
     max_mean_norm: float = option(
         30.0, "cap of the mean's gradient in the Fisher norm", above=0.0, only=_NATURAL
@@ -171,6 +214,13 @@ class LearnerConfig:
         "cap of each task's meta-gradient, where one that is not finite counts as zero; 0: none",
         least=0.0,
     )
+    tasks_at_once: int = option(
+        0,
+        "tasks that a device handles at once, the others waiting; 0: all; 1 is fastest for "
+        "convolutions on a CPU",
+        least=0,
+        most=100_000,
+    )
     meta_optimizer: str = option(
         "adam",
         "optimizer of the meta-step: online_em (with Gradient-EM) or one of optax's",
@@ -227,18 +277,22 @@ def expected_log_likelihood(problem: Problem, config: LearnerConfig) -> Expected
     """The estimator of the ELBO's first term.
 
     Raises:
-      OptionError: for a local expectation with a network that has none.
+      OptionError: for a local expectation or Flipout with a network that has none.
     """
     if config.expectation == "weights":
         return weight_samples(
             problem.log_likelihood, num_samples=config.num_samples, antithetic=config.antithetic
         )
-    if problem.local_log_likelihood is None:
+    name, expected = {
+        "local": ("a local reparameterisation", problem.local_log_likelihood),
+        "flipout": ("Flipout", problem.flipout_log_likelihood),
+    }[config.expectation]
+    if expected is None:
         raise OptionError(
-            "config.expectation=local needs a network with a local reparameterisation, and this "
+            f"config.expectation={config.expectation} needs a network with {name}, and this "
             "problem has none: choose weights."
         )
-    return problem.local_log_likelihood
+    return expected
 
 
 def _schedule(config: LearnerConfig, num_meta_steps: int) -> optax.ScalarOrSchedule:
@@ -266,9 +320,21 @@ def meta_optimizer(
                 "config.meta_learning_rate must lie in (0, 1] with online_em, "
                 f"not {config.meta_learning_rate}."
             )
+        if config.variance_per != "weight" or config.random_weights != "all":
+            raise OptionError(
+                "config.meta_optimizer=online_em needs a variance of its own for each weight: "
+                "config.variance_per=weight and config.random_weights=all."
+            )
         return online_em(schedule)  # it has the Fisher metric built in, and both steps in one
+    rise = config.max_log_std_rise
     return optax.chain(
         scale_by_fisher() if config.meta_natural else optax.identity(),
         getattr(optax, config.meta_optimizer)(schedule),
         scale_log_std(config.meta_log_std_multiplier),
+        cap_log_std_rise(rise) if _positive(rise) else optax.identity(),
     )
+
+
+def _positive(limit: float) -> bool:
+    """Whether a limit of which 0 means none is one; a traced one is one of several, none 0."""
+    return not concrete(limit) or limit > 0

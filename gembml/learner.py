@@ -22,6 +22,7 @@ from gembml.base import (
 )
 from gembml.distributed import AXIS
 from gembml.inference.loop import trajectory
+from gembml.options import OptionError
 
 
 def meta_learner(
@@ -31,6 +32,7 @@ def meta_learner(
     meta_gradient: MetaGradient,
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
+    tasks_at_once: int = 0,
 ) -> MetaLearner:
     """Put the parts together.
 
@@ -42,11 +44,38 @@ def meta_learner(
     On a ``mesh`` each device takes its part of the tasks, and their averages are averaged: the same
     up to the order of the sum. Prior and optimizer are the same on all devices. The device count
     must divide the number of tasks.
+
+    With ``tasks_at_once`` above 0 a device handles its tasks in such groups, one after the other,
+    and memory does not grow with the meta-batch.
+
+    Raises (``update``):
+      OptionError: if ``tasks_at_once`` does not divide a device's tasks.
     """
 
-    def average_here(keys: Key, prior: Distribution, tasks: Task) -> Distribution:
+    def average_at_once(keys: Key, prior: Distribution, tasks: Task) -> Distribution:
         gradients = jax.vmap(meta_gradient, in_axes=(0, None, 0))(keys, prior, tasks)
         return jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
+
+    def average_here(keys: Key, prior: Distribution, tasks: Task) -> Distribution:
+        groups, rest = divmod(len(keys), tasks_at_once or len(keys))
+        if groups <= 1 and not rest:
+            return average_at_once(keys, prior, tasks)
+        if rest or not groups:
+            raise OptionError(
+                f"config.tasks_at_once must divide the {len(keys)} tasks that a device has, and "
+                f"{tasks_at_once} does not."
+            )
+        grouped = jax.tree.map(
+            lambda leaf: leaf.reshape(groups, tasks_at_once, *leaf.shape[1:]), (keys, tasks)
+        )
+
+        def add(total: Distribution, group: tuple[Key, Task]) -> tuple[Distribution, None]:
+            average = average_at_once(group[0], prior, group[1])
+            return jax.tree.map(lambda t, a: t + a / groups, total, average), None
+
+        # A sum that is carried: one gradient in memory, not one per group.
+        zeros = jax.tree.map(jnp.zeros_like, prior)
+        return jax.lax.scan(add, zeros, grouped)[0]
 
     average = average_here
     if mesh is not None:

@@ -31,6 +31,7 @@ NUMBERS: dict[str, dict[str, tuple[float, float]]] = {
         "meta_learning_rate": (1e-2, 2e-2),
         "meta_log_std_multiplier": (1.0, 3.0),
     },
+    "gem_bml": {"max_log_std_rise": (1e-5, 2e-5), "inner_learning_rate": (1.0, 2.0)},
     "amortized_bml": {"hyperprior_weight": (0.1, 0.3)},
     "imaml": {"proximal_weight": (2.0, 1.0), "inner_learning_rate": (0.1, 0.05)},
     "llama": {"curvature_weight": (0.01, 0.1), "log_std_init": (0.0, -1.0)},

@@ -138,4 +138,12 @@ def make_learner(
     if not concrete(config.max_meta_gradient_norm) or config.max_meta_gradient_norm > 0:
         meta_gradient = clipped(meta_gradient, config.max_meta_gradient_norm)
     optimizer = meta_optimizer(row.family, config, num_meta_steps)
-    return meta_learner(problem, parts.family, parts.inference, meta_gradient, optimizer, mesh)
+    return meta_learner(
+        problem,
+        parts.family,
+        parts.inference,
+        meta_gradient,
+        optimizer,
+        mesh,
+        tasks_at_once=config.tasks_at_once,
+    )

@@ -26,7 +26,14 @@ def fomaml(problem: Problem, config: LearnerConfig) -> Parts:
 def reptile(problem: Problem, config: LearnerConfig) -> Parts:
     """Reptile: Nichol, Achiam & Schulman 2018, Algorithm 2; GEM-BML's delta case, Section 4."""
     family, inference = delta.family(), point(problem.log_likelihood, inner_optimizer(config))
-    estimator = gem(problem, family, inference, config.inner_steps, objective="L1")
+    estimator = gem(
+        problem,
+        family,
+        inference,
+        config.inner_steps,
+        objective="L1",
+        query_steps=config.query_steps or None,
+    )
     return Parts(family, inference, estimator)
 
 

@@ -1,27 +1,48 @@
 """Rows with a Gaussian posterior: the cells of the paper's Table 1, and its third column."""
 
+import optax
+
 from gembml import gaussian
 from gembml.algorithms.parts import Parts
-from gembml.base import Problem
+from gembml.base import Family, Inference, Problem
 from gembml.config import LearnerConfig, expected_log_likelihood, inner_optimizer
 from gembml.inference import variational
 from gembml.meta_gradients import chaser, elbo_gradient, gem, normal_gamma_log_hyperprior
+from gembml.optimizers import scale_log_std
 
 
-def _inference(problem: Problem, config: LearnerConfig, *, differentiated: bool):
-    return variational(
-        expected_log_likelihood(problem, config),
-        inner_optimizer(config, differentiated=differentiated),
-        kl_weight=config.kl_weight,
+def _family(config: LearnerConfig) -> Family:
+    return gaussian.family(
+        config.log_std_init,
+        relative=config.log_std_relative,
+        shared=config.variance_per == "array",
+        random=lambda name: config.random_weights == "all" or "head" in name.split("/"),
     )
+
+
+def _inference(problem: Problem, config: LearnerConfig, *, differentiated: bool) -> Inference:
+    optimizer = inner_optimizer(config, differentiated=differentiated)
+    if config.inner_optimizer != "natural_gradient":  # which has it built in
+        optimizer = optax.chain(optimizer, scale_log_std(config.log_std_multiplier))
+    return variational(
+        expected_log_likelihood(problem, config), optimizer, kl_weight=config.kl_weight
+    )
+
+
+def _query_steps(config: LearnerConfig) -> int:
+    return config.query_steps or config.inner_steps
 
 
 def _gem(problem: Problem, config: LearnerConfig, objective: str) -> Parts:
-    family, inference = (
-        gaussian.family(config.log_std_init),
-        _inference(problem, config, differentiated=False),
+    family, inference = _family(config), _inference(problem, config, differentiated=False)
+    estimator = gem(
+        problem,
+        family,
+        inference,
+        config.inner_steps,
+        query_steps=_query_steps(config),
+        objective=objective,
     )
-    estimator = gem(problem, family, inference, config.inner_steps, objective=objective)
     return Parts(family, inference, estimator)
 
 
@@ -42,11 +63,12 @@ def _elbo(problem: Problem, config: LearnerConfig, objective: str, **options) ->
         inference,
         expected_log_likelihood(problem, config),
         config.inner_steps,
+        query_steps=_query_steps(config),
         objective=objective,
         kl_weight=config.kl_weight,
         **options,
     )
-    return Parts(gaussian.family(config.log_std_init), inference, estimator)
+    return Parts(_family(config), inference, estimator)
 
 
 def amortized_bml(problem: Problem, config: LearnerConfig) -> Parts:
@@ -78,8 +100,8 @@ def kl_chaser(problem: Problem, config: LearnerConfig) -> Parts:
         inference,
         config.inner_steps,
         leader=inference,
-        leader_steps=config.inner_steps,
+        leader_steps=_query_steps(config),
         leader_data=problem.query,
         distance=gaussian.kl_divergence,
     )
-    return Parts(gaussian.family(config.log_std_init), inference, estimator)
+    return Parts(_family(config), inference, estimator)

@@ -21,6 +21,7 @@ def elbo_gradient(
     num_steps: int,
     *,
     objective: str,
+    query_steps: int | None = None,
     kl_weight: float | jax.Array = 1.0,
     log_hyperprior: Callable[[Gaussian], jax.Array] = lambda prior: jnp.zeros(()),
 ) -> MetaGradient:
@@ -36,7 +37,8 @@ def elbo_gradient(
     * ``"L2_difference"``: the bound "L1" minus E_{lambda_tr}(D^tr) - w KL(lambda_tr || Theta), the
       paper's L2 = L(D^tr u D^val) - L(D^tr), which it names and does not run.
 
-    ``log_hyperprior`` is added to the bound. Memory grows with ``num_steps``.
+    lambda_all takes ``query_steps``, if None as many as lambda_tr, ``num_steps``; memory grows with
+    both. ``log_hyperprior`` is added to the bound.
 
     Raises:
       OptionError: for another objective.
@@ -70,7 +72,7 @@ def elbo_gradient(
                 query_key,
                 posterior_support,
                 lambda k, p: problem.query(k, task, p),
-                num_steps,
+                num_steps if query_steps is None else query_steps,
             )
             fit = expected(0, posterior_all, query)
             if objective == "L2":

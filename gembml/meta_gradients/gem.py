@@ -11,12 +11,14 @@ from gembml.options import OptionError
 
 
 def sequential_posteriors(
-    problem: Problem, inference: Inference, num_steps: int
+    problem: Problem, inference: Inference, num_steps: int, query_steps: int | None = None
 ) -> Callable[[Key, Distribution, Task], tuple[Distribution, Distribution]]:
     """``(key, prior, task)`` -> lambda_tr and lambda_all, by sequential Bayes:
 
-    lambda_tr = VI(Theta, D^tr), lambda_all = VI(lambda_tr, D^val).
+    lambda_tr = VI(Theta, D^tr) in ``num_steps``, lambda_all = VI(lambda_tr, D^val) in
+    ``query_steps`` (if None as many) inner steps.
     """
+    query_steps = num_steps if query_steps is None else query_steps
 
     def posteriors(key: Key, prior: Distribution, task: Task) -> tuple[Distribution, Distribution]:
         support_key, query_key = jax.random.split(key)
@@ -28,7 +30,7 @@ def sequential_posteriors(
             query_key,
             posterior_support,
             lambda k, p: problem.query(k, task, p),
-            num_steps,
+            query_steps,
         )
         return posterior_support, posterior_all
 
@@ -36,7 +38,13 @@ def sequential_posteriors(
 
 
 def gem(
-    problem: Problem, family: Family, inference: Inference, num_steps: int, *, objective: str
+    problem: Problem,
+    family: Family,
+    inference: Inference,
+    num_steps: int,
+    *,
+    objective: str,
+    query_steps: int | None = None,
 ) -> MetaGradient:
     """Meta-gradients from the values of the two :func:`sequential_posteriors`:
 
@@ -56,7 +64,7 @@ def gem(
             "Gradient-EM needs a posterior family whose gradient is known in closed form."
         )
     gem_gradient = family.gem_gradient
-    posteriors = sequential_posteriors(problem, inference, num_steps)
+    posteriors = sequential_posteriors(problem, inference, num_steps, query_steps)
 
     def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
         posterior_support, posterior_all = posteriors(key, prior, task)

@@ -1,6 +1,7 @@
 """Optax transformations for pytrees of Gaussians."""
 
 from gembml.optimizers.natural_gradient import (
+    cap_log_std_rise,
     clip_log_std,
     clip_mean_in_fisher_norm,
     natural_gradient,
@@ -10,6 +11,7 @@ from gembml.optimizers.natural_gradient import (
 from gembml.optimizers.online_em import online_em
 
 __all__ = [
+    "cap_log_std_rise",
     "clip_log_std",
     "clip_mean_in_fisher_norm",
     "natural_gradient",

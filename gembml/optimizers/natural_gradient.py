@@ -2,10 +2,11 @@
 
 The Fisher matrix of N(mean, std^2) in (mean, log_std) is diag(1 / std^2, 2), so preconditioning
 scales the mean's gradient by std^2 and the log-std's by 1/2. The same transformation serves the
-inner loop (parameters: the posterior) and the meta-step (parameters: the prior).
+inner loop (parameters: the posterior) and the meta-step (parameters: the prior). Points, weights
+without a variance, have the identity instead.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +30,15 @@ def scale_by_fisher() -> optax.GradientTransformation:
 
     def update(updates: Any, state: optax.OptState, params: Any = None):
         params = _needs_gaussian(params)
-        mean = jax.tree.map(lambda g, ls: jnp.exp(2 * ls) * g, updates.mean, params.log_std)
-        log_std = jax.tree.map(lambda g: 0.5 * g, updates.log_std)
+        mean = jax.tree.map(
+            lambda g, ls: g if ls is None else jnp.exp(2 * ls) * g, updates.mean, params.log_std
+        )
+        # N weights that share a standard deviation have N times the information on it.
+        log_std = jax.tree.map(
+            lambda m, g: None if g is None else 0.5 * g * (g.size / m.size),
+            params.mean,
+            updates.log_std,
+        )
         return Gaussian(mean, log_std), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
@@ -45,7 +53,9 @@ def clip_mean_in_fisher_norm(max_norm: float) -> optax.GradientTransformation:
 
     def update(updates: Any, state: optax.OptState, params: Any = None):
         params = _needs_gaussian(params)
-        whitened = jax.tree.map(lambda g, ls: jnp.exp(ls) * g, updates.mean, params.log_std)
+        whitened = jax.tree.map(
+            lambda g, ls: g if ls is None else jnp.exp(ls) * g, updates.mean, params.log_std
+        )
         scale = jnp.minimum(1.0, max_norm / jnp.maximum(optax.global_norm(whitened), 1e-12))
         return updates._replace(mean=jax.tree.map(lambda g: scale * g, updates.mean)), state
 
@@ -72,6 +82,30 @@ def clip_log_std(max_step: float) -> optax.GradientTransformation:
         return updates._replace(log_std=log_std), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+class StartingLogStd(NamedTuple):
+    """The log-stds at the start of a run."""
+
+    log_std: Any
+
+
+def cap_log_std_rise(limit: float) -> optax.GradientTransformation:
+    """Keep each log-std at most ``limit`` above where it was at the start; the last of a chain."""
+
+    def init(params: Any) -> StartingLogStd:
+        return StartingLogStd(_needs_gaussian(params).log_std)
+
+    def update(updates: Any, state: StartingLogStd, params: Any = None):
+        log_std = jax.tree.map(
+            lambda u, now, start: jnp.minimum(u, start + limit - now),
+            updates.log_std,
+            _needs_gaussian(params).log_std,
+            state.log_std,
+        )
+        return updates._replace(log_std=log_std), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def natural_gradient(

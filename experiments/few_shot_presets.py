@@ -1,0 +1,183 @@
+"""Hyperparameters of few-shot classification, as data.
+
+``tuned`` was chosen on validation classes (BUILD_NOTES.md says how); ``paper`` is the table of the
+paper's appendix C.4.2 as printed, and what it leaves open as in ``tuned``.
+"""
+
+import dataclasses
+
+import jax
+
+from gembml import LearnerConfig
+from gembml.config import GAUSSIAN, SAMPLED
+from gembml.models.convolution import FORMS, PRECISIONS
+from gembml.models.normalisation import MODES
+from gembml.options import OptionError, option
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotConfig(LearnerConfig):
+    """A learner's options and those of the few-shot experiments."""
+
+    ways: int = option(5, "classes per task", least=2, most=1_000)
+    shots: int = option(1, "support images per class", least=1, most=1_000)
+    queries: int = option(5, "query images per class in meta-training", least=1, most=1_000)
+    test_queries: int = option(15, "query images per class at test", least=1, most=1_000)
+    rotations: bool = option(True, "whether each rotation by 90 degrees is another class")
+    meta_batch: int = option(16, "tasks per meta-step", least=1, most=100_000)
+    filters: int = option(64, "filters of each convolution", least=1, most=10_000)
+    layers: int = option(4, "convolutions", least=1, most=10)
+    pooling: bool = option(False, "maxima of 2 x 2 after convolutions of stride 1; else stride 2")
+    head: str = option(
+        "mean", "what the linear head sees of the positions", choices=("mean", "flatten")
+    )
+    normalisation: str = option(
+        "transductive",
+        "whose statistics normalise: transductive: the images classified together; support: the "
+        "support set's; layer: each image's; none",
+        choices=MODES,
+    )
+    convolution: str = option(
+        "auto",
+        "im2col (matrix products), direct (XLA's own, grouped over tasks), or auto: im2col on a "
+        "CPU, direct on others",
+        choices=("auto", *FORMS),
+    )
+    precision: str = option("float32", "factors of matrix products", choices=PRECISIONS)
+    likelihood: str = option(
+        "mean",
+        "log P(D|theta): sum over the data, or the mean, whose gradient does not grow with them",
+        choices=("mean", "sum"),
+    )
+    temperature: float = option(
+        1.0, "divides the log-likelihood; below 1 a cold posterior", above=0.0, only=GAUSSIAN
+    )
+    tasks_at_once: int = option(
+        -1,
+        "tasks that a device handles at once, the others waiting; 0: all; -1: 1 on a CPU, where "
+        "it is fastest, all on others",
+        least=-1,
+        most=100_000,
+    )
+    test_steps: int = option(10, "adaptation steps at test", least=1, most=1_000)
+    test_samples: int = option(
+        10, "weight samples of a predictive", least=1, most=1_000, only=SAMPLED
+    )
+    test_tasks: int = option(600, "test tasks", least=2, most=1_000_000)
+    validation_tasks: int = option(100, "validation tasks", least=2, most=1_000_000)
+    steps_per_dispatch: int = option(50, "meta-steps per compiled call", least=1, most=100_000)
+    evaluate_every: int = option(1000, "meta-steps between validations", least=1)
+    checkpoint_every: int = option(500, "meta-steps between checkpoints", least=1)
+
+    def on_this_device(self) -> "FewShotConfig":
+        """What is left to the device, decided."""
+        cpu = jax.default_backend() == "cpu"
+        changes: dict[str, object] = {}
+        if self.convolution == "auto":
+            changes["convolution"] = "im2col" if cpu else "direct"
+        if self.tasks_at_once < 0:
+            changes["tasks_at_once"] = 1 if cpu else 0
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+_POINT: dict[str, object] = {
+    "inner_optimizer": "sgd",
+    "inner_learning_rate": 0.4,
+    "inner_steps": 3,
+    "meta_natural": False,
+    "meta_learning_rate": 3e-3,
+}
+_GAUSSIAN: dict[str, object] = {
+    "inner_optimizer": "sgd",
+    "inner_learning_rate": 0.4,
+    "inner_steps": 3,
+    "query_steps": 1,
+    "num_samples": 1,
+    "antithetic": False,
+    "kl_weight": 0.0,
+    "log_std_multiplier": 0.0,
+    "log_std_init": -3.5,
+    "log_std_relative": True,
+    "variance_per": "array",
+    "max_log_std_rise": 1.2,
+    "meta_learning_rate": 3e-3,
+}
+# Through the inner loop, whose log-std steps are its own.
+_THROUGH = _GAUSSIAN | {"log_std_multiplier": 1.0, "max_meta_gradient_norm": 10.0}
+_REPTILE = _POINT | {
+    "inner_steps": 5,
+    "meta_optimizer": "sgd",
+    "meta_learning_rate": 1.0,
+    "meta_schedule": "linear",
+}
+
+_TUNED: dict[str, dict[str, object]] = {
+    "gem_bml_plus": _GAUSSIAN,
+    "gem_bml": _GAUSSIAN,
+    "amortized_bml": _THROUGH,
+    "pmaml": _THROUGH,
+    "elbo_difference": _THROUGH,
+    "kl_chaser": _THROUGH | {"kl_weight": 1e-6},
+    "platipus": _POINT | {"inner_learning_rate": 0.1, "log_std_init": -5.0, "kl_weight": 1e-6},
+    "bmaml": _POINT | {"num_particles": 5, "kl_weight": 1e-6, "max_meta_gradient_norm": 10.0},
+    "emaml": _POINT | {"num_particles": 5},
+    "llama": _POINT | {"inner_learning_rate": 0.1, "log_std_init": -4.0},
+    "maml": _POINT,
+    "fomaml": _POINT,
+    "imaml": _POINT | {"inner_learning_rate": 0.1, "inner_steps": 16, "proximal_weight": 2.0},
+    "meta_sgd": _POINT | {"inner_learning_rate": 0.1},
+    "reptile": _REPTILE,
+    "pretrain": _POINT,
+}
+_PAPER: dict[str, object] = {
+    "inner_optimizer": "adam",
+    "num_samples": 1,
+    "antithetic": False,
+    "meta_natural": False,
+    "meta_learning_rate": 1e-3,
+    "meta_schedule": "constant",
+    "log_std_multiplier": 1.0,
+    "query_steps": 0,
+}
+
+# What depends on the data set, and on the number of classes.
+_DATASETS: dict[str, dict[str, object]] = {
+    "omniglot": {"filters": 64, "rotations": True, "pooling": False, "head": "mean"},
+    "mini_imagenet": {
+        "filters": 32,
+        "rotations": False,
+        "pooling": True,
+        "head": "flatten",
+        "meta_batch": 4,
+        "queries": 15,
+    },
+}
+_DATASETS["image_folder"] = _DATASETS["omniglot"] | {"rotations": False}
+
+PRESETS = {"tuned": "chosen on validation classes", "paper": "as printed in appendix C.4.2"}
+
+
+def preset(name: str, algorithm: str, dataset: str, ways: int, shots: int) -> FewShotConfig:
+    """The config of a preset; all names must exist.
+
+    Raises:
+      OptionError: if the preset has no numbers for the algorithm.
+    """
+    chosen = _DATASETS[dataset] | _TUNED[algorithm] | {"ways": ways, "shots": shots}
+    if name == "paper":
+        if algorithm not in ("gem_bml", "gem_bml_plus"):
+            raise OptionError(
+                "The preset paper is for gem_bml and gem_bml_plus, and the paper prints no numbers "
+                f"for {algorithm}: choose tuned."
+            )
+        chosen |= _PAPER
+        if dataset == "mini_imagenet":
+            chosen |= {"inner_learning_rate": 1e-3, "inner_steps": 5, "meta_batch": 4}
+        else:
+            chosen |= {"inner_learning_rate": 1e-2}
+            chosen |= (
+                {"inner_steps": 1, "meta_batch": 32}
+                if ways < 20
+                else {"inner_steps": 5, "meta_batch": 16}
+            )
+    return FewShotConfig(**chosen)  # type: ignore[arg-type]

@@ -1,0 +1,166 @@
+"""A few-shot run, from a config and images to ``results.json`` and figures."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from experiments import few_shot_figures as figures
+from experiments.few_shot_evaluation import (
+    TEST_SEED,
+    VALIDATION_SEED,
+    evaluator,
+    examples,
+    measures,
+    reliability,
+    reported_steps,
+)
+from experiments.few_shot_presets import FewShotConfig
+from experiments.few_shot_problem import make_experiment
+from experiments.provenance import provenance
+from gembml import distributed
+from gembml.base import LearnerState
+from gembml.tasks.episodes import EpisodeShape, check_shape
+from gembml.tasks.images import ImageClasses, Splits
+from gembml.training import open_workdir, read_metrics, train, write_json
+
+
+def check_episodes(splits: Splits, config: FewShotConfig) -> None:
+    """Raise :class:`OptionError` if a split is too small for the episodes that are asked for."""
+    for name, data, queries in (
+        ("train", splits.train, config.queries),
+        ("validation", splits.validation, config.test_queries),
+        ("test", splits.test, config.test_queries),
+    ):
+        if data is not None:
+            shape = EpisodeShape(config.ways, config.shots, queries, config.rotations)
+            check_shape(data, shape, splits.names[name])
+
+
+def on_devices(data: ImageClasses, mesh: Mesh | None) -> ImageClasses:
+    """The images on the device that computes, or on all of ``mesh``."""
+    data = jax.device_put(data)
+    return data if mesh is None else distributed.replicate(data, mesh)
+
+
+def _validation(
+    algorithm: str, config: FewShotConfig, splits: Splits
+) -> Callable[[LearnerState], dict[str, float]]:
+    """What training logs of a state; on training classes where the split has no others."""
+    steps = tuple(sorted({0, 1, config.test_steps}))
+    data = splits.train if splits.validation is None else splits.validation
+    run = evaluator(
+        algorithm,
+        config,
+        on_devices(data, None),
+        seed=VALIDATION_SEED,
+        num_tasks=config.validation_tasks,
+        steps=steps,
+    )
+
+    def validate(state: LearnerState) -> dict[str, float]:
+        metrics = run(state.prior)
+        accuracy = np.asarray(metrics.accuracy).mean(axis=0)
+        return {
+            **{f"accuracy_{n}": float(a) for n, a in zip(steps, accuracy, strict=True)},
+            "nll": float(np.asarray(metrics.nll)[:, -1].mean()),
+        }
+
+    return validate
+
+
+def run_experiment(
+    algorithm: str,
+    dataset: str,
+    split: str,
+    splits: Splits,
+    config: FewShotConfig,
+    *,
+    seed: int,
+    meta_steps: int,
+    workdir: str,
+    command: str,
+    mesh: Mesh | None = None,
+) -> dict[str, Any]:
+    """Train, evaluate, draw; returns what ``results.json`` holds.
+
+    With several processes process 0 evaluates and draws, and the others return {}.
+
+    Raises:
+      OptionError: if there are too few classes or images for the episodes.
+    """
+    check_episodes(splits, config)
+    about = {
+        "experiment": "few_shot",
+        "dataset": dataset,
+        "split": split,
+        "algorithm": algorithm,
+        "seed": seed,
+        "meta_steps": meta_steps,
+        "config": dataclasses.asdict(config),
+    }
+    directory = open_workdir(workdir, about)
+    experiment = make_experiment(
+        algorithm, config, on_devices(splits.train, mesh), meta_steps, mesh
+    )
+    state, seconds = train(
+        experiment.learner,
+        experiment.sample_tasks,
+        seed=seed,
+        num_meta_steps=meta_steps,
+        directory=directory,
+        evaluate=_validation(algorithm, config, splits),
+        progress=f"accuracy_{config.test_steps}",
+        steps_per_dispatch=config.steps_per_dispatch,
+        evaluate_every=config.evaluate_every,
+        checkpoint_every=config.checkpoint_every,
+        mesh=mesh,
+    )
+    if not distributed.team().first:
+        return {}
+    test = on_devices(splits.test, None)
+    steps = reported_steps(config.test_steps)
+    results = about | {
+        "data": splits.description,
+        **_tested(algorithm, config, test, state, steps),
+        "test_tasks": config.test_tasks,
+        "seconds": round(seconds, 2),
+        "devices": 1 if mesh is None else mesh.size,
+        "command": command,
+        **provenance(),
+    }
+    write_json(directory / "results.json", results)
+    figures.learning_curve(
+        read_metrics(directory / "metrics.jsonl"), directory / "learning_curve.png"
+    )
+    figures.accuracy_against_steps(results, directory / "accuracy_against_steps.png")
+    figures.reliability_diagram(
+        {f"after {steps[-1]} steps": results["reliability"][str(steps[-1])]},
+        directory / "reliability.png",
+    )
+    figures.episodes(examples(algorithm, config, test, state.prior), directory / "episodes.png")
+    return results
+
+
+def _tested(
+    algorithm: str,
+    config: FewShotConfig,
+    test: ImageClasses,
+    state: LearnerState,
+    steps: tuple[int, ...],
+) -> dict[str, Any]:
+    """Test measures; of a transductive network also with the support set's statistics only."""
+    options: dict[str, Any] = {"seed": TEST_SEED, "num_tasks": config.test_tasks, "steps": steps}
+    metrics = evaluator(algorithm, config, test, **options)(state.prior)
+    tested = {
+        "metrics": measures(metrics, steps),
+        "reliability": {str(steps[-1]): reliability(metrics)},
+    }
+    if config.normalisation == "transductive":
+        strict = dataclasses.replace(config, normalisation="support")
+        alone = evaluator(algorithm, strict, test, **options)(state.prior)
+        tested["support_statistics"] = measures(alone, steps)
+    return tested
