@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
-from gembml import meta_steps
+from gembml import distributed, meta_steps
 from gembml.runs import many_runs
 
 SETTING = "default"
@@ -32,7 +33,7 @@ class Speed(NamedTuple):
 class Program(NamedTuple):
     """A compiled dispatch of many meta-steps, and the state that it starts from."""
 
-    run: Callable[[Any, jax.Array], Any]
+    run: Callable[[Any, Any], Any]
     state: Any
     length: int
     compile_seconds: float
@@ -55,22 +56,29 @@ def compile_dispatch(
     state = jax.jit(built.learner.init)(jax.random.fold_in(root, 0))
     run = meta_steps(built.learner, built.sample_tasks, jax.random.fold_in(root, 1), length)
     began = time.perf_counter()
-    compiled = jax.jit(run).lower(state, jnp.int32(0)).compile()
+    compiled = jax.jit(run).lower(state, np.int32(0)).compile()
     return Program(compiled, state, length, time.perf_counter() - began)
 
 
-def compile_seeds(algorithm: str, config: SinusoidConfig, length: int, number: int) -> Program:
-    """``length`` meta-steps of each of ``number`` seeds as one program."""
+def compile_seeds(
+    algorithm: str, config: SinusoidConfig, length: int, number: int, devices: int
+) -> Program:
+    """``length`` meta-steps of each of ``number`` seeds as one program for so many devices."""
     built = experiment(algorithm, config)
-    many = many_runs(lambda _: built.learner, built.sample_tasks, length)
+    mesh = distributed.seed_mesh(jax.devices()[:devices]) if devices > 1 else None
+    many = many_runs(lambda _: built.learner, built.sample_tasks, length, mesh)
     keys = jax.vmap(jax.random.key)(jnp.arange(number))
-    state = jax.jit(many.init)(keys, {})
+    state = distributed.replicate(jax.jit(many.init)(keys, {}), mesh)
+    # As the training loop, which evaluates and saves what all devices have.
+    placed: dict[str, Any] = (
+        {} if mesh is None else {"out_shardings": NamedSharding(mesh, PartitionSpec())}
+    )
 
     def run(state: Any, first_step: jax.Array) -> Any:
         return many.run(state, keys, {}, first_step)
 
     began = time.perf_counter()
-    compiled = jax.jit(run).lower(state, jnp.int32(0)).compile()
+    compiled = jax.jit(run, **placed).lower(state, np.int32(0)).compile()
     return Program(compiled, state, length, time.perf_counter() - began)
 
 
@@ -83,7 +91,7 @@ def time_dispatches(program: Program, repeats: int, dispatches: int = 1) -> Spee
 
     def dispatch() -> None:
         nonlocal state, step
-        state, metrics = program.run(state, jnp.int32(step))
+        state, metrics = program.run(state, np.int32(step))
         np.asarray(metrics.meta_gradient_norm)
         step += program.length
 

@@ -12,7 +12,9 @@ from gembml import distributed
 from gembml.training import InputError
 
 _DEVICES = flags.DEFINE_string(
-    "devices", None, "devices that share a meta-step's tasks: a number, or all; unset: 1 or all"
+    "devices",
+    None,
+    "devices that share the seeds, or else a meta-step's tasks: a number, or all; unset: 1 or all",
 )
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", None, "make this process's CPU so many devices")
 _COORDINATOR = flags.DEFINE_string(
@@ -86,11 +88,14 @@ def _check_free(port: int) -> None:
             ) from error
 
 
-def task_mesh(meta_batch: int) -> Mesh | None:
+def run_mesh(meta_batch: int, seeds: int) -> Mesh | None:
     """The devices that the flags ask for, or None for one; joins the other processes first.
 
+    They share the seeds if their number divides that of the seeds, since whole runs need nothing
+    from each other; otherwise a meta-step's tasks.
+
     Raises:
-      InputError: if there are not so many, or they do not divide the meta-batch.
+      InputError: if there are not so many, or they divide neither.
     """
     if _CPU_DEVICES.value is not None:
         jax.config.update("jax_num_cpu_devices", _integer("cpu_devices", _CPU_DEVICES.value, 1, 64))
@@ -112,8 +117,13 @@ def task_mesh(meta_batch: int) -> Mesh | None:
             f"--devices must be all with several processes, which have {len(devices)} in all, "
             f"not {number}."
         )
+    if number == 1:
+        return None
+    if seeds % number == 0:
+        return distributed.seed_mesh(devices[:number])
     if meta_batch % number:
         raise InputError(
-            f"{number} devices must divide config.meta_batch, and here it is {meta_batch}."
+            f"{number} devices must divide config.meta_batch, and here it is {meta_batch}"
+            + (f"; or --seeds, which is {seeds}." if seeds > 1 else ".")
         )
-    return distributed.task_mesh(devices[:number]) if number > 1 else None
+    return distributed.task_mesh(devices[:number])

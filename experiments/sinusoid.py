@@ -5,8 +5,8 @@
 Trains on the sinusoids of ``--setting``, evaluates on 600 test tasks, and writes into ``--workdir``
 ``results.json``, figures, metrics (JSON lines and TensorBoard) and checkpoints. The same command
 goes on where it was stopped. ``--seeds=8`` trains eight seeds in one compiled program;
-``--devices=8`` spreads the tasks of a meta-step over eight devices, and ``--coordinator`` over
-several processes.
+``--devices=8`` spreads the seeds, or the tasks of a meta-step, over eight devices, and
+``--coordinator`` over several processes.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ from experiments import command_line  # before jax: it sets XLA's flags
 from experiments import devices
 from experiments.algorithm_table import algorithm_table
 from experiments.sinusoid_presets import PRESETS, SinusoidConfig, preset
-from experiments.sinusoid_run import run_experiment, run_seeds
+from experiments.sinusoid_run import run_seeds
 from gembml import ALGORITHMS, distributed
 from gembml.tasks.sinusoid import SETTINGS
 from gembml.training import DivergedError
@@ -70,15 +70,10 @@ def main(argv: list[str]) -> None:
         "meta_steps": command_line.in_range("meta_steps", _META_STEPS.value, 1),
         "workdir": workdir,
         "command": command_line.command("experiments.sinusoid"),
-        "mesh": devices.task_mesh(config.meta_batch),
+        "mesh": devices.run_mesh(config.meta_batch, number),
     }
-    if number == 1:
-        results = {
-            seed: run_experiment(_ALGORITHM.value, _SETTING.value, config, seed=seed, **options)
-        }
-    else:
-        seeds = tuple(range(seed, seed + number))
-        results = run_seeds(_ALGORITHM.value, _SETTING.value, config, seeds=seeds, **options)
+    seeds = tuple(range(seed, seed + number))
+    results = run_seeds(_ALGORITHM.value, _SETTING.value, config, seeds=seeds, **options)
     if distributed.team().first:
         tell(results, pathlib.Path(workdir))
 
@@ -96,6 +91,8 @@ def tell(results: dict[int, dict[str, Any]], workdir: pathlib.Path) -> None:
         print(result["diverged"] if seed in diverged else summary(result))
     where = "results.json" if len(results) == 1 else "seed_*/results.json"
     print(f"Results and figures: {workdir / where}")
+    if len(diverged) == len(results):
+        raise DivergedError("All runs diverged; the results of each say where.")
     if diverged:
         raise DivergedError(
             f"{len(diverged)} of {len(results)} runs diverged, of seed "

@@ -26,6 +26,7 @@ from gembml import distributed
 from gembml.base import Distribution, LearnerState
 from gembml.evaluation import ci95
 from gembml.training import (
+    SeedRun,
     open_workdir,
     read_metrics,
     train,
@@ -131,37 +132,13 @@ def _finish(
 
 
 def run_experiment(
-    algorithm: str,
-    setting: str,
-    config: SinusoidConfig,
-    *,
-    seed: int,
-    meta_steps: int,
-    workdir: str,
-    command: str,
-    mesh: Mesh | None = None,
+    algorithm: str, setting: str, config: SinusoidConfig, *, seed: int, **options: Any
 ) -> dict[str, Any]:
-    """Train, evaluate, draw; returns what ``results.json`` holds.
+    """Train, evaluate, draw; returns what ``results.json`` holds. Arguments as :func:`run_seeds`.
 
     With several processes process 0 evaluates and draws, and the others return {}.
     """
-    experiment = make_experiment(algorithm, setting, config, meta_steps, mesh)
-    about = _identity(algorithm, setting, config, seed, meta_steps)
-    directory = open_workdir(workdir, about)
-    state, seconds = train(
-        experiment.learner,
-        experiment.sample_tasks,
-        seed=seed,
-        num_meta_steps=meta_steps,
-        directory=directory,
-        evaluate=_validation(experiment, config),
-        mesh=mesh,
-        **_train_options(config),
-    )
-    if not distributed.team().first:
-        return {}
-    more = {"seconds": round(seconds, 2), "command": command} | _devices(mesh)
-    return _finish(experiment, config, state.prior, directory, about, **more)
+    return run_seeds(algorithm, setting, config, seeds=(seed,), **options).get(seed, {})
 
 
 def run_seeds(
@@ -175,39 +152,45 @@ def run_seeds(
     command: str,
     mesh: Mesh | None = None,
 ) -> dict[int, dict[str, Any]]:
-    """As :func:`run_experiment` for each seed, all trained in one program.
+    """Train one run for each seed in one program; evaluate and draw each.
 
-    Each seed's ``results.json`` and figures are in ``seed_SEED`` below the directory. Its
-    ``seconds`` are its share of the program's.
+    Of more than one, each seed's ``results.json`` and figures are in ``seed_SEED`` below the
+    directory, and its ``seconds`` are its share of the program's.
 
     Returns:
-      The results of each seed; a run that diverged has the field ``diverged``, a sentence, and no
-      metrics.
+      The results of each seed; of many, a run that diverged has the field ``diverged``, a sentence,
+      and no metrics. With several processes process 0 evaluates, and the others return {}.
+
+    Raises:
+      DivergedError: if the only run has diverged.
     """
-    experiment = make_experiment(algorithm, setting, config, meta_steps, mesh)
-    about = _identity(algorithm, setting, config, seeds[0], meta_steps)
-    directory = open_workdir(workdir, about | {"seeds_in_program": len(seeds)})
-    runs = train_seeds(
-        experiment.learner,
-        experiment.sample_tasks,
-        seeds=seeds,
-        num_meta_steps=meta_steps,
-        directory=directory,
-        evaluate=_validation(experiment, config),
-        mesh=mesh,
-        **_train_options(config),
-    )
+    # Runs that are divided among devices are each trained as on one.
+    tasks_mesh = None if distributed.over_seeds(mesh) else mesh
+    experiment = make_experiment(algorithm, setting, config, meta_steps, tasks_mesh)
+    first = min(seeds)
+    about = _identity(algorithm, setting, config, first, meta_steps)
+    together = {"seeds_in_program": len(seeds)} if len(seeds) > 1 else {}
+    directory = open_workdir(workdir, about | together)
+    training: dict[str, Any] = {
+        "num_meta_steps": meta_steps,
+        "directory": directory,
+        "evaluate": _validation(experiment, config),
+        "mesh": mesh,
+    } | _train_options(config)
+    if together:
+        runs = train_seeds(experiment.learner, experiment.sample_tasks, seeds=seeds, **training)
+    else:
+        one = train(experiment.learner, experiment.sample_tasks, seed=first, **training)
+        runs = [SeedRun(first, directory, *one, diverged=None)]
     if not distributed.team().first:
         return {}
     results = {}
     for run in runs:
         mine = about | {"seed": run.seed}
-        more = {"seconds": round(run.seconds, 2), "command": command}
-        more |= {"seeds_in_program": len(seeds)} | _devices(mesh)
+        more = {"seconds": round(run.seconds, 2), "command": command} | together | _devices(mesh)
         if run.diverged:
-            content = mine | {"diverged": run.diverged} | more | provenance()
-            write_json(run.directory / "results.json", content)
-            results[run.seed] = content
+            results[run.seed] = mine | {"diverged": run.diverged} | more | provenance()
+            write_json(run.directory / "results.json", results[run.seed])
         else:
             prior = run.state.prior
             results[run.seed] = _finish(experiment, config, prior, run.directory, mine, **more)

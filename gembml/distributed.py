@@ -1,11 +1,13 @@
 """Many devices and many processes: the mesh, what crosses it, and how processes agree.
 
-Device computations are sharded by :func:`gembml.learner.meta_learner`. Here are the few things that
-processes exchange besides: who stops, who is lost. They go through the coordination service of
+Device computations are sharded by :func:`gembml.learner.meta_learner` over a meta-step's tasks, or
+by :func:`gembml.runs.many_runs` over whole runs. Here are the few things that processes exchange
+besides: who stops, who is lost. They go through the coordination service of
 ``jax.distributed`` and not through the devices, so that they wait as long as process 0 takes for an
 evaluation, and notice a process that is gone whatever the devices' own collectives do about it.
 """
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -23,6 +25,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "tasks"
+SEEDS = "seeds"
 _BEAT_SECONDS = 1.0
 _NO_SERVICE = "it held the coordination service"
 _SLICE_MILLISECONDS = 1_000  # one wait, between two looks at who has left
@@ -35,6 +38,16 @@ class PeerLostError(Exception):
 def task_mesh(devices: Sequence[Any]) -> Mesh:
     """The devices in a row, over which the task axis is cut."""
     return Mesh(np.array(devices), (AXIS,))
+
+
+def seed_mesh(devices: Sequence[Any]) -> Mesh:
+    """The devices in a row, over which the runs of many seeds are divided."""
+    return Mesh(np.array(devices), (SEEDS,))
+
+
+def over_seeds(mesh: Mesh | None) -> bool:
+    """Whether whole runs are divided over the mesh, and not the tasks of each meta-step."""
+    return mesh is not None and mesh.axis_names == (SEEDS,)
 
 
 def replicate(tree: Any, mesh: Mesh | None) -> Any:
@@ -110,15 +123,22 @@ class _Connected(Team):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def exchange(self, text: str) -> list[str]:
-        place = f"gembml/exchange/{next(self._rounds)}"
+        number = next(self._rounds)
+        place = "gembml/exchange/{}/{}".format
         try:
-            self._client.key_value_set(f"{place}/{self.index}", text)
+            self._client.key_value_set(place(number, self.index), text)
         except Exception:
             _end(self._lost_sentence(0, _NO_SERVICE))
-        return [
-            text if other == self.index else self._wait_for(f"{place}/{other}", other)
+        texts = [
+            text if other == self.index else self._wait_for(place(number, other), other)
             for other in range(self.count)
         ]
+        # Who has come here has read what was said before, which nobody needs any more.
+        if number:
+            # A service that is gone is noticed where it is needed.
+            with contextlib.suppress(Exception):
+                self._client.key_value_delete(place(number - 1, self.index))
+        return texts
 
     def _wait_for(self, name: str, other: int) -> str:
         while True:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh, PartitionSpec
 
 from gembml.base import Key, LearnerState, MetaLearner, Metrics, Task
+from gembml.distributed import SEEDS
 from gembml.learner import meta_steps
 
 Hyperparameters = dict[str, jax.Array]
@@ -38,6 +40,7 @@ def many_runs(
     make: Callable[[Hyperparameters], MetaLearner],
     sample_tasks: Callable[[Key], Task],
     length: int,
+    mesh: Mesh | None = None,
 ) -> ManyRuns:
     """``length`` meta-steps of each run as one function, to be compiled by the caller.
 
@@ -50,6 +53,9 @@ def many_runs(
         ``make_learner(algorithm, problem, dataclasses.replace(config, **numbers), steps)``.
       sample_tasks: a batch of tasks from a key, with a leading axis ``[tasks]``.
       length: meta-steps per call.
+      mesh: devices among which the runs are divided, if more than one
+        (:func:`gembml.distributed.seed_mesh`); their number must divide that of the runs. A
+        device's runs are its own: nothing is exchanged.
     """
 
     def init(key: Key, hyperparameters: Hyperparameters) -> LearnerState:
@@ -61,4 +67,14 @@ def many_runs(
         steps = meta_steps(make(hyperparameters), sample_tasks, steps_key(key), length)
         return steps(state, first_step)
 
-    return ManyRuns(jax.vmap(init), jax.vmap(run, in_axes=(0, 0, 0, None)))
+    all_runs = jax.vmap(run, in_axes=(0, 0, 0, None))
+    if mesh is not None:
+        own = PartitionSpec(SEEDS)
+        all_runs = jax.shard_map(
+            all_runs,
+            mesh=mesh,
+            in_specs=(own, own, own, PartitionSpec()),
+            out_specs=own,
+            check_vma=False,
+        )
+    return ManyRuns(jax.vmap(init), all_runs)

@@ -51,6 +51,22 @@ def seeds(mesh):
     return jax.jit(lambda s: many.run(s, keys, {}, np.int32(0)))(state)[0].prior.mean
 a, b = np.asarray(seeds(None)), np.asarray(seeds(mesh))
 worst["2 seeds on 8"] = float((np.abs(a - b) / (np.abs(a) + 1e-2)).max())
+
+def divided(mesh):
+    learner = make_learner("maml", toy.problem(), toy.CONFIGS["maml"], 12)
+    many = many_runs(lambda _: learner, toy.sample_tasks, 5, mesh)
+    keys = jax.vmap(jax.random.key)(jnp.arange(8))
+    run = jax.jit(lambda s: many.run(s, keys, {}, np.int32(0)))
+    state = distributed.replicate(many.init(keys, {}), mesh)
+    text = run.lower(state).compile().as_text()
+    exchanged = [name for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute")
+                 if name in text]
+    return np.asarray(run(state)[0].prior.mean), exchanged
+a, nothing = divided(None)
+for devices in (2, 8):
+    b, nothing = divided(distributed.seed_mesh(jax.devices()[:devices]))
+    worst[f"8 seeds divided among {devices}"] = float(
+        (np.abs(a - b) / (np.abs(a) + 1e-2)).max()) + len(nothing)
 print(json.dumps(worst))
 """
 
@@ -74,6 +90,8 @@ def differences() -> dict[str, float]:
     [
         *(f"{algorithm} on {n}" for algorithm in ("gem_bml_plus", "maml") for n in (2, 8)),
         "2 seeds on 8",
+        # And 1 more for each kind of exchange among the devices, of which there is none.
+        *(f"8 seeds divided among {n}" for n in (2, 8)),
     ],
 )
 def test_many_devices_end_where_one_ends(differences, case):

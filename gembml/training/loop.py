@@ -1,5 +1,6 @@
 """The training loop: the only place where meta-training meets files, clocks and the terminal."""
 
+import functools
 import pathlib
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from gembml import distributed
+from gembml import constants, distributed
 from gembml.base import Key, LearnerState, MetaLearner, Metrics, Task
 from gembml.training.checkpoints import Checkpoints
 from gembml.training.errors import DivergedError, InterruptedRunError
@@ -60,18 +61,9 @@ def drive(
     state = distributed.replicate(state, mesh)
 
     intervals = intervals.whole()
-    compiled: dict[int, Callable] = {}
     # A scalar that belongs to no device, if there are several.
     scalar = jnp.int32 if mesh is None else np.int32
-    placed: dict[str, Any] = (
-        {} if mesh is None else {"out_shardings": NamedSharding(mesh, PartitionSpec())}
-    )
-
-    def dispatch(length: int) -> Callable:
-        if length not in compiled:
-            run = jax.jit(program.steps(length), **placed)
-            compiled[length] = run.lower(state, scalar(0)).compile()
-        return compiled[length]
+    dispatch = _compiler(program, state, scalar(0), mesh)
 
     if team.first:
         program.open_logs(directory, step)
@@ -97,6 +89,8 @@ def drive(
                 mine, metrics = distributed.local((new_state, metrics), mesh)
                 _check(program, step, mine, metrics, saved, directory)
                 state, step = new_state, step + length
+                if program.over(mine):
+                    break  # unsaved: the last checkpoint is from when a run was left
                 bar.update(length)
                 finished = step == num_meta_steps
                 if team.first and (finished or step % intervals.evaluate == 0):
@@ -117,6 +111,21 @@ def drive(
         if team.first:
             program.close_logs()
     return distributed.local(state, mesh), seconds
+
+
+def _compiler(
+    program: Program, state: Any, step: Any, mesh: jax.sharding.Mesh | None
+) -> Callable[[int], Callable]:
+    """``length`` -> the program of so many meta-steps, compiled once for arguments like these."""
+    placed: dict[str, Any] = (
+        {} if mesh is None else {"out_shardings": NamedSharding(mesh, PartitionSpec())}
+    )
+
+    @functools.cache
+    def compiled(length: int) -> Callable:
+        return constants.compiled(program.steps(length), state, step, **placed)
+
+    return compiled
 
 
 def _check(
@@ -234,14 +243,18 @@ def train_seeds(
     """Train one run per seed, all in one program; otherwise as :func:`train`.
 
     The checkpoints hold all runs; metrics go into ``seed_SEED`` below the directory. A run that
-    diverges is marked, and the others go on.
+    diverges is marked, and the others go on; when none is left, training ends.
+
+    ``mesh`` holds the devices that the learner was made for, which share each meta-step's tasks, or
+    (:func:`gembml.distributed.seed_mesh`) those among which the runs are divided; the learner then
+    knows of none.
 
     Raises:
-      DivergedError: if every run has diverged.
       InterruptedRunError: on Ctrl-C, after saving.
       PeerLostError: if another process of the run is gone.
     """
-    program = ManySeeds(learner, sample_tasks, seeds, evaluate, progress)
+    of_runs = mesh if distributed.over_seeds(mesh) else None
+    program = ManySeeds(learner, sample_tasks, seeds, evaluate, progress, of_runs)
     state, seconds = drive(
         program,
         num_meta_steps=num_meta_steps,

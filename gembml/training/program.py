@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from gembml.base import Key, LearnerState, MetaLearner, Metrics, Task
 from gembml.learner import meta_steps
@@ -29,7 +30,11 @@ class Program(Protocol):
         ...
 
     def check(self, first_step: int, state: Any, metrics: Metrics) -> None:
-        """Raise :class:`DivergedError` if there is nothing to go on with."""
+        """Raise :class:`DivergedError` if the one run there is has diverged."""
+        ...
+
+    def over(self, state: Any) -> bool:
+        """Whether no run is left to go on with."""
         ...
 
     def open_logs(self, directory: pathlib.Path, step: int) -> None:
@@ -82,6 +87,10 @@ class OneRun:
         if not finite.all():
             raise DivergedError(_diverged(self._seed, first_step + int(np.argmin(finite))))
 
+    def over(self, state: LearnerState) -> bool:  # noqa: ARG002
+        """Never: a run that diverges raises."""
+        return False
+
     def open_logs(self, directory: pathlib.Path, step: int) -> None:
         """Log into the run's directory."""
         self._log = MetricsLog(directory, step)
@@ -123,10 +132,12 @@ class ManySeeds:
         seeds: tuple[int, ...],
         evaluate: Evaluate,
         progress: str,
+        mesh: Mesh | None = None,
     ) -> None:
+        """``mesh``: devices among which the runs are divided, if any."""
         self.seeds = seeds
         self._evaluate, self._progress = evaluate, progress
-        self._many = lambda length: many_runs(lambda _: learner, sample_tasks, length)
+        self._many = lambda length: many_runs(lambda _: learner, sample_tasks, length, mesh)
         self._keys = jax.vmap(jax.random.key)(jnp.array(seeds, jnp.uint32))
 
     def init(self) -> ManyState:
@@ -155,14 +166,12 @@ class ManySeeds:
             if step >= 0
         }
 
-    def check(self, first_step: int, state: ManyState, metrics: Metrics) -> None:  # noqa: ARG002
-        """Raise if no run is left."""
-        complaints = self.complaints(state)
-        if len(complaints) == len(self.seeds):
-            first = min(self.seeds)
-            raise DivergedError(
-                f"All {len(self.seeds)} runs diverged; seed {first}: {complaints[first]}"
-            )
+    def check(self, first_step: int, state: ManyState, metrics: Metrics) -> None:
+        """Nothing: a run that diverged is marked in the state."""
+
+    def over(self, state: ManyState) -> bool:
+        """Whether every run has diverged."""
+        return len(self.complaints(state)) == len(self.seeds)
 
     def open_logs(self, directory: pathlib.Path, step: int) -> None:
         """One log per run."""

@@ -13,7 +13,6 @@ import pytest
 from gembml import Delta, LearnerState, MetaLearner, delta
 from gembml.base import Metrics
 from gembml.training import (
-    DivergedError,
     InterruptedRunError,
     SeedRun,
     read_metrics,
@@ -157,6 +156,22 @@ def test_a_seed_that_diverges_is_named_and_the_others_go_on(whole, tmp_path):
     assert_same([runs[0], runs[2]], [whole[0], whole[2]])
 
 
-def test_when_all_diverge_the_program_stops(tmp_path):
-    with pytest.raises(DivergedError, match=r"All 3 runs diverged; seed 4: .* meta-step 7"):
-        run(tmp_path, random_walk(7, lambda start: jnp.isfinite(start[0])))
+def test_when_all_diverge_training_ends_and_says_so_of_each(tmp_path):
+    steps = []
+
+    def learner_that_counts() -> MetaLearner:
+        learner = random_walk(7, lambda start: jnp.isfinite(start[0]))
+
+        def update(*args):
+            jax.debug.callback(lambda count: steps.append(int(count)), args[0].optimizer_state[1])
+            return learner.update(*args)
+
+        return learner._replace(update=update)
+
+    runs = run(tmp_path, learner_that_counts())
+    for result in runs:
+        assert result.diverged is not None
+        assert "not finite at meta-step 7, " in result.diverged
+        assert rows(result.directory) == []
+    assert max(steps) < 10  # of 20: the dispatch in which it happens is the last
+    assert not list((tmp_path / "checkpoints").iterdir())
