@@ -63,7 +63,7 @@ def read_arrays(path: pathlib.Path) -> dict[str, Any]:
       OptionError: the file is damaged.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return dict(arrays)
     except Exception as error:  # zip, zlib and npy each have their own
         raise OptionError(
