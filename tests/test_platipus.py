@@ -9,8 +9,10 @@ import pytest
 from gembml import Delta, gaussian
 from gembml.gaussian import Gaussian, standard_normal_like
 from gembml.inference import point, trajectory
+from gembml.inference.platipus import platipus_inference
 from gembml.meta_gradients import backprop
-from gembml.platipus import Platipus, family, platipus_gradient, platipus_inference
+from gembml.meta_gradients.platipus import platipus_gradient
+from gembml.platipus import Platipus, family
 from tests.problems import log_likelihood, make_task, make_weights, problem
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -6,10 +6,11 @@ from gembml.base import Key, Problem, Task
 from gembml.config import LearnerConfig, inner_optimizer
 from gembml.inference import ensemble as ensemble_inference
 from gembml.inference import point, svgd
+from gembml.inference.platipus import platipus_inference
 from gembml.meta_gradients import backprop, chaser
 from gembml.meta_gradients import ensemble as ensemble_gradient
+from gembml.meta_gradients.platipus import platipus_gradient
 from gembml.platipus import family as platipus_family
-from gembml.platipus import platipus_gradient, platipus_inference
 
 # The precision of flax's initial weights in a layer of 40 inputs.
 _INITIAL_LOG_PRECISION = 3.7

@@ -9,7 +9,8 @@ from scipy import stats
 
 from gembml import Delta
 from gembml.inference import infer, point, svgd
-from gembml.inference.svgd import log_prior, stein_direction
+from gembml.inference.stein import stein_direction
+from gembml.inference.svgd import log_prior
 from gembml.particles import Particles
 from tests.problems import log_likelihood, make_task, make_weights
 
