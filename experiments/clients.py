@@ -24,9 +24,9 @@ from experiments import command_line  # before jax: it sets XLA's flags
 
 # isort: split
 from experiments.clients_run import run_clients
+from experiments.refusals import refuse
 from experiments.sinusoid_presets import PRESETS, SinusoidConfig, preset
 from gembml.tasks.sinusoid import SETTINGS
-from gembml.training import InputError
 
 # Rows whose meta-gradient is made of values of a Gaussian posterior.
 ALGORITHMS = {name: name for name in ("gem_bml", "gem_bml_plus")}
@@ -39,6 +39,13 @@ def summary(results: dict[str, Any]) -> str:
     return f"MSE on the server's own validation tasks, by adaptation steps: {by_step}"
 
 
+_REFUSED = {
+    "meta_batch": "is --clients times --tasks_per_client here",
+    **dict.fromkeys(
+        ("test_tasks", "test_steps", "evaluate_every", "steps_per_dispatch"),
+        "has no effect with clients, which are validated once, at the end",
+    ),
+}
 _CLIENTS = flags.DEFINE_integer("clients", 4, "client processes")
 _TASKS = flags.DEFINE_integer("tasks_per_client", 1, "tasks of each client per meta-step")
 _TIMEOUT = flags.DEFINE_integer("client_timeout", 60, "seconds a client may take for a meta-step")
@@ -56,8 +63,7 @@ def main(argv: list[str]) -> None:
     algorithm = command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
     command_line.choose("setting", SETTINGS, _SETTING.value)
     command_line.choose("preset", PRESETS, _PRESET.value)
-    if flags.FLAGS["config.meta_batch"].present:
-        raise InputError("--config.meta_batch is clients x tasks_per_client here: set those.")
+    refuse(_REFUSED)
     config = command_line.override(preset(_PRESET.value, algorithm, _SETTING.value), algorithm)
     workdir = command_line.given("workdir", _WORKDIR.value)
     results = run_clients(

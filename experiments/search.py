@@ -25,6 +25,7 @@ from jax import lax
 
 from experiments import style
 from experiments.provenance import provenance
+from experiments.refusals import refuse
 from experiments.report_tables import table
 from experiments.search_grid import grid
 from experiments.sinusoid_evaluation import (
@@ -162,6 +163,12 @@ def summary(results: dict[str, Any]) -> str:
     return f"{title}: validation MSE after {ADAPTED} steps\n\n{table(header, rows)}"
 
 
+_SEARCHED, _UNUSED = "is what is searched for", "has no effect on a search"
+_REFUSED = {
+    "inner_learning_rate": _SEARCHED,
+    "meta_learning_rate": _SEARCHED,
+    **dict.fromkeys(("test_tasks", "test_steps", "evaluate_every", "checkpoint_every"), _UNUSED),
+}
 _ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")
 _SETTING = flags.DEFINE_string("setting", "default", f"one of {', '.join(SETTINGS)}")
 _META_STEPS = flags.DEFINE_integer("meta_steps", 4_000, "meta-steps of each run")
@@ -174,9 +181,7 @@ def main(argv: list[str]) -> None:
     command_line.no_arguments(argv)
     command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
     command_line.choose("setting", SETTINGS, _SETTING.value)
-    for name in ("config.inner_learning_rate", "config.meta_learning_rate"):
-        if flags.FLAGS[name].present:
-            raise InputError(f"--{name} is what is searched for: leave it out.")
+    refuse(_REFUSED)
     config = command_line.override(
         preset("tuned", _ALGORITHM.value, _SETTING.value), _ALGORITHM.value
     )

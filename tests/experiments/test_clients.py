@@ -229,15 +229,3 @@ def test_no_two_clients_share_a_task_and_a_client_draws_the_same_again():
     first, again, other = (draw_tasks(client(n))(jnp.uint32(4))[1].support.x for n in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.intersect1d(first, other).size
-
-
-def test_bad_input_is_refused_in_one_sentence_and_leaves_nothing(tmp_path: pathlib.Path):
-    command = [sys.executable, "-m", "experiments.clients", f"--workdir={tmp_path / 'run'}"]
-    finished = subprocess.run(
-        [*command, "--config.meta_batch=3"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 2
-    assert finished.stdout == ""
-    expected = "error: --config.meta_batch is clients x tasks_per_client here: set those.\n"
-    assert finished.stderr == expected
-    assert list(tmp_path.iterdir()) == []

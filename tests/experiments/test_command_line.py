@@ -51,6 +51,14 @@ def assert_refused(finished: Finished, sentence: str) -> None:
         ([MAML, "--config.meta_optimizer=online_em"], "needs a Gaussian posterior"),
         ([MAML, "--config.meta_natural"], "--config.meta_natural has an effect only with"),
         ([MAML, "--config.num_samples=4"], "--config.num_samples has an effect only with"),
+        (
+            ["--config.max_inner_gradient_norm=3"],
+            "only with inner_optimizer not natural_gradient",
+        ),
+        (
+            ["--algorithm=meta_sgd", "--config.max_inner_gradient_norm=3"],
+            "only with algorithm not meta_sgd or platipus",
+        ),
         (["--config.num_samples=3"], "must be even"),
         (
             ["--config.meta_optimizer=online_em", "--config.meta_learning_rate=2"],
