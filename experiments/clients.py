@@ -45,6 +45,9 @@ _REFUSED = {
         ("test_tasks", "test_steps", "evaluate_every", "steps_per_dispatch"),
         "has no effect with clients, which are validated once, at the end",
     ),
+    **dict.fromkeys(
+        ("query_steps", "variance_per", "random_weights"), "is nothing that clients know of"
+    ),
 }
 _CLIENTS = flags.DEFINE_integer("clients", 4, "client processes")
 _TASKS = flags.DEFINE_integer("tasks_per_client", 1, "tasks of each client per meta-step")
