@@ -43,6 +43,9 @@ commands() {
     done
     echo "--algorithm=reptile --config.inner_learning_rate=0.01 --config.meta_learning_rate=1.0" \
       "$base/reptile_search"
+    for algorithm in gem_bml_plus gem_bml; do
+      echo "--algorithm=$algorithm --config.meta_learning_rate=0.003 $base/${algorithm}_search"
+    done
   done
 }
 
