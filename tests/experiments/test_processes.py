@@ -81,6 +81,15 @@ def test_two_processes_end_where_one_ends_and_the_first_alone_writes(programs, w
     assert "coverage90" not in second.stdout
 
 
+def test_seeds_divided_among_processes_end_where_single_runs_end(programs, whole, tmp_path):
+    pair = start_two(programs, tmp_path / "run", "--seeds=2")
+    first, second = (process.wait() for process in pair)
+    assert (first.code, second.code) == (0, 0), (first.stderr, second.stderr)
+    assert_same_run(tmp_path / "run_0" / "seed_0", whole)
+    results = json.loads((tmp_path / "run_0" / "seed_1" / "results.json").read_text())
+    assert (results["devices"], results["processes"]) == (2, 2)
+
+
 @pytest.mark.parametrize(("killed", "then"), [(0, ()), (1, EIGHT)])
 def test_a_lost_process_stops_the_other_and_the_run_goes_on_with_any_number(
     programs, whole, tmp_path, killed, then
