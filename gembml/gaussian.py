@@ -15,6 +15,7 @@ from typing import NamedTuple
 import distrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gembml.base import Family, Key, Params
 
@@ -39,9 +40,20 @@ def _shared(values: jax.Array, like: jax.Array) -> jax.Array:
 def standard_normal_like(key: Key, params: Params) -> Params:
     """Independent N(0, 1) numbers of the shapes and types of ``params``."""
     leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves)) if len(leaves) > 1 else [key]
+    if len(leaves) == 1:
+        leaf = leaves[0]
+        return jax.tree.unflatten(treedef, [jax.random.normal(key, leaf.shape, leaf.dtype)])
+    # One draw for all: each would be a program of its own to compile. And in a loop of two rounds:
+    # XLA would fuse a single one with what uses it and compute it, slower, once for each layer (a
+    # sampled gradient of the four-layer network on a CPU: 13 against 7 ms).
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    half = -(-int(ends[-1]) // 2)
+    dtype = jnp.result_type(*leaves)
+    halves = jax.lax.map(lambda k: jax.random.normal(k, (half,), dtype), jax.random.split(key))
+    drawn = halves.reshape(-1)[: ends[-1]]
     noise = [
-        jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)
+        part.reshape(leaf.shape).astype(leaf.dtype)
+        for part, leaf in zip(jnp.split(drawn, ends[:-1]), leaves, strict=True)
     ]
     return jax.tree.unflatten(treedef, noise)
 

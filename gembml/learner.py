@@ -65,12 +65,17 @@ def meta_learner(
                 f"config.tasks_at_once must divide the {len(keys)} tasks that a device has, and "
                 f"{tasks_at_once} does not."
             )
-        grouped = jax.tree.map(
-            lambda leaf: leaf.reshape(groups, tasks_at_once, *leaf.shape[1:]), (keys, tasks)
-        )
+        grouped = (keys, tasks)
+        if tasks_at_once > 1:
+            grouped = jax.tree.map(
+                lambda leaf: leaf.reshape(groups, tasks_at_once, *leaf.shape[1:]), grouped
+            )
 
         def add(total: Distribution, group: tuple[Key, Task]) -> tuple[Distribution, None]:
-            average = average_at_once(group[0], prior, group[1])
+            if tasks_at_once == 1:  # a batch of one is slower than none
+                average = meta_gradient(group[0], prior, group[1])
+            else:
+                average = average_at_once(group[0], prior, group[1])
             return jax.tree.map(lambda t, a: t + a / groups, total, average), None
 
         # A sum that is carried: one gradient in memory, not one per group.

@@ -37,6 +37,10 @@ def weight_samples(
         raise OptionError(f"num_samples must be even with antithetic pairs, not {num_samples}.")
 
     def expected(key: Key, posterior: Gaussian, data: Data) -> jax.Array:
+        if num_samples == 1:  # a batch of one is slower than none
+            return log_likelihood(
+                perturb(posterior, standard_normal_like(key, posterior.mean)), data
+            )
         draws = num_samples // 2 if antithetic else num_samples
         # One batched evaluation of all samples: fewer and larger matrix products.
         keys = jax.random.split(key, draws) if draws > 1 else key[None]
