@@ -38,10 +38,9 @@ class FewShotConfig(LearnerConfig):
         choices=MODES,
     )
     convolution: str = option(
-        "auto",
-        "im2col (matrix products), direct (XLA's own, grouped over tasks), or auto: im2col on a "
-        "CPU, direct on others",
-        choices=("auto", *FORMS),
+        "im2col",
+        "im2col (matrix products), or direct (XLA's own, grouped over tasks that are at once)",
+        choices=FORMS,
     )
     precision: str = option("float32", "factors of matrix products", choices=PRECISIONS)
     likelihood: str = option(
@@ -71,13 +70,9 @@ class FewShotConfig(LearnerConfig):
 
     def on_this_device(self) -> "FewShotConfig":
         """What is left to the device, decided."""
-        cpu = jax.default_backend() == "cpu"
-        changes: dict[str, object] = {}
-        if self.convolution == "auto":
-            changes["convolution"] = "im2col" if cpu else "direct"
-        if self.tasks_at_once < 0:
-            changes["tasks_at_once"] = 1 if cpu else 0
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        if self.tasks_at_once >= 0:
+            return self
+        return dataclasses.replace(self, tasks_at_once=int(jax.default_backend() == "cpu"))
 
 
 _POINT: dict[str, object] = {

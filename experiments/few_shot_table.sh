@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The paper's tables 2 and 3 on a GPU: every run, then the tables and figures.
+#
+#   GEMBML_DATA_DIR=DIR experiments/few_shot_table.sh [SEEDS] [META_STEPS]
+#
+# SEEDS (default 1) seeds of 60,000 meta-steps each. Runs live in runs/few_shot, go on where they
+# stopped, and are skipped once their results.json is there, so that the script may be cut into
+# pieces. DIR holds omniglot/ with its two archives (downloaded if there is a network) and, for table
+# 3, mini_imagenet/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seeds=${1:-1}
+meta_steps=${2:-60000}
+python=${PYTHON:-python}
+common="--meta_steps=$meta_steps --config.precision=tensorfloat32 --config.steps_per_dispatch=500"
+
+run() { # NAME FLAG...
+  local directory=runs/few_shot/$1
+  shift
+  [ -f "$directory/results.json" ] && return 0
+  # shellcheck disable=SC2086
+  "$python" -m experiments.few_shot "$@" $common --workdir="$directory" || failed=1
+}
+
+failed=0
+for seed in $(seq 0 $((seeds - 1))); do
+  for task in "5 1 32 3" "20 1 16 5" "5 5 32 3" "20 5 16 5"; do
+    read -r ways shots batch steps <<<"$task"
+    for algorithm in gem_bml_plus fomaml maml reptile; do
+      # Reptile has no query steps of its own, and takes more of the support's.
+      flags="--config.meta_batch=$batch --config.queries=15"
+      [ "$algorithm" = reptile ] || flags="$flags --config.inner_steps=$steps"
+      # shellcheck disable=SC2086
+      run "omniglot_${ways}_way_${shots}_shot/$algorithm/seed_$seed" --dataset=omniglot \
+        --split=random_1200 --ways="$ways" --shots="$shots" --algorithm="$algorithm" \
+        --seed="$seed" $flags
+    done
+  done
+  if [ -d "${GEMBML_DATA_DIR:-}/mini_imagenet" ]; then
+    for algorithm in gem_bml_plus gem_bml amortized_bml fomaml maml reptile; do
+      run "mini_imagenet_5_way_1_shot/$algorithm/seed_$seed" --dataset=mini_imagenet \
+        --data_dir="$GEMBML_DATA_DIR/mini_imagenet" --ways=5 --shots=1 --algorithm="$algorithm" \
+        --seed="$seed"
+    done
+  fi
+done
+"$python" -m experiments.benchmark_images --workdir=runs/few_shot/benchmark
+for results in runs/few_shot/*/*/seed_*/results.json; do
+  mkdir -p "experiments/results/few_shot/$(dirname "${results#runs/few_shot/}")"
+  cp "$results" "experiments/results/few_shot/${results#runs/few_shot/}"
+done
+"$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
+exit "$failed"

@@ -1,0 +1,225 @@
+"""When does a posterior's variance help, and by how much? Few-shot classification, Section 5.2.
+
+    python -m experiments.variance_study --run=DIR --data_dir=DIR --workdir=DIR
+
+Takes the trained prior of a finished ``experiments.few_shot`` run on Omniglot, adapts it to test
+episodes as they are and to harder ones: support sets that are ambiguous, incomplete, foreign. The
+posterior's standard deviation is then multiplied by 0 (its mean alone), 1/2, 1, 2, 4 and 8, and the
+predictive averaged over 20 sets of weights. Accuracy, NLL and ECE of each are printed as Markdown
+and written to ``variance_study.json``, with a figure.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from experiments import command_line  # before jax: it sets XLA's flags
+
+# isort: split
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from experiments import style
+from experiments.few_shot_evaluation import TEST_SEED, held_out
+from experiments.few_shot_presets import FewShotConfig
+from experiments.few_shot_problem import Batch, make_experiment, query_batch, support_batch
+from experiments.output_directory import make_directory
+from experiments.provenance import provenance
+from experiments.report_tables import table
+from gembml import ALGORITHMS, constants
+from gembml.base import Distribution, Key
+from gembml.evaluation import ci95, classification_metrics, expected_calibration_error
+from gembml.gaussian import Gaussian
+from gembml.tasks import omniglot
+from gembml.tasks.data_dirs import default_data_dir
+from gembml.tasks.images import ImageClasses
+from gembml.training import InputError, write_json
+from gembml.training.checkpoints import Checkpoints
+
+MULTIPLIERS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+_SAMPLES = 20
+
+
+def _blended(x: jax.Array) -> jax.Array:
+    """Each support image under a paler one of the next class."""
+    return jnp.maximum(x, 0.7 * jnp.roll(x, len(x) // 5 or 1, axis=0))
+
+
+def _cut(x: jax.Array) -> jax.Array:
+    """The lower half of each support image blank."""
+    return x.at[:, x.shape[1] // 2 :].set(0.0)
+
+
+def _inverted(x: jax.Array) -> jax.Array:
+    """Paper for ink."""
+    return 1.0 - x
+
+
+# Name -> what happens to the support images, and to the queries.
+CONDITIONS: dict[str, tuple[Callable, Callable]] = {
+    "as trained": (lambda x: x, lambda x: x),
+    "ambiguous: two classes in one support image": (_blended, lambda x: x),
+    "incomplete: upper half of support images": (_cut, lambda x: x),
+    "foreign: inverted images": (_inverted, _inverted),
+}
+
+
+def widened(posterior: Gaussian, multiplier: float) -> Gaussian:
+    """The posterior with its standard deviations multiplied; points stay points."""
+    log = jnp.log(multiplier) if multiplier else -jnp.inf
+    return posterior._replace(log_std=jax.tree.map(lambda ls: ls + log, posterior.log_std))
+
+
+def study(
+    algorithm: str,
+    config: FewShotConfig,
+    data: ImageClasses,
+    prior: Distribution,
+    num_tasks: int,
+) -> list[dict[str, Any]]:
+    """A row of measures for each condition and multiplier."""
+    gaussian = ALGORITHMS[algorithm].family == "gaussian"
+    config = dataclasses.replace(config, test_samples=_SAMPLES if gaussian else config.test_samples)
+    experiment = make_experiment(algorithm, config, data, 1)
+    multipliers = MULTIPLIERS if gaussian else (0.0,)
+
+    def condition(support_change: Callable, query_change: Callable) -> Callable:
+        def one(prior: Distribution, key: Key, episode: Any) -> Any:
+            adapt_key, sample_key = jax.random.split(key)
+            support, query = (f(data, episode, config) for f in (support_batch, query_batch))
+            support = support._replace(x=support_change(support.x))
+            query = Batch(
+                query_change(query.x),
+                query.y,
+                support.x if config.normalisation == "support" else None,
+            )
+            posteriors = experiment.learner.adapt(
+                prior, adapt_key, lambda *_: support, config.test_steps
+            )
+            posterior = jax.tree.map(lambda a: a[-1], posteriors)
+            at = (widened(posterior, m) if gaussian else posterior for m in multipliers)
+            each = [
+                classification_metrics(experiment.predict(sample_key, p, query), query.y)
+                for p in at
+            ]
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+        def run(prior: Distribution) -> Any:
+            episodes = held_out(data, config, TEST_SEED, num_tasks)
+            keys = jax.random.split(jax.random.key(TEST_SEED + 1), num_tasks)
+            at_once = 1 if jax.default_backend() == "cpu" else 20
+            return lax.map(lambda inputs: one(prior, *inputs), (keys, episodes), batch_size=at_once)
+
+        return constants.compiled(run, prior)
+
+    rows = []
+    for name, changes in CONDITIONS.items():
+        metrics = jax.tree.map(np.asarray, condition(*changes)(prior))
+        bins = jax.tree.map(lambda a: a.sum(axis=0), metrics.bins15)
+        base = metrics.nll[:, 0]
+        for i, multiplier in enumerate(multipliers):
+            rows.append(
+                {
+                    "condition": name,
+                    "multiplier": multiplier,
+                    "accuracy": float(metrics.accuracy[:, i].mean()),
+                    "accuracy_ci95": float(ci95(metrics.accuracy[:, i])),
+                    "nll": float(metrics.nll[:, i].mean()),
+                    # Paired by task: the same episodes and, below, the same posteriors.
+                    "nll_less_than_mean": float((base - metrics.nll[:, i]).mean()),
+                    "nll_less_than_mean_ci95": float(ci95(base - metrics.nll[:, i])),
+                    "ece": float(
+                        expected_calibration_error(jax.tree.map(lambda a, i=i: a[i], bins))
+                    ),
+                }
+            )
+    return rows
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    header = ["episodes", "std ×", "accuracy, %", "NLL", "NLL less than the mean's", "ECE"]
+    cells = [
+        [
+            row["condition"],
+            f"{row['multiplier']:g}",
+            f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_ci95']:.2f}",
+            f"{row['nll']:.4f}",
+            f"{row['nll_less_than_mean']:+.4f} ± {row['nll_less_than_mean_ci95']:.4f}",
+            f"{row['ece']:.4f}",
+        ]
+        for row in rows
+    ]
+    return table(header, cells)
+
+
+def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """NLL and ECE against the multiplier of the standard deviation, by condition."""
+    with style.figure(path, 7.6, 3.0) as figure:
+        panels = figure.subplots(1, 3)
+        places = np.arange(len(MULTIPLIERS))
+        for colour, marker, name in zip(style.SEQUENCE, "os^D", CONDITIONS, strict=False):
+            mine = [row for row in rows if row["condition"] == name]
+            for axes, field, scale in zip(
+                panels, ("accuracy", "nll", "ece"), (100, 1, 1), strict=True
+            ):
+                values = [scale * row[field] for row in mine]
+                label = name.split(":")[0]
+                axes.plot(places, values, color=colour, marker=marker, label=label, markersize=4)
+        for axes, title in zip(panels, ("accuracy, %", "NLL, nats", "ECE, 15 bins"), strict=True):
+            axes.set_xticks(places, [f"{m:g}" for m in MULTIPLIERS])
+            axes.set_xlabel("standard deviation ×")
+            axes.set_ylabel(title)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+
+
+_RUN = flags.DEFINE_string("run", None, "work directory of a finished few-shot run on Omniglot")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "as in experiments.few_shot")
+_TASKS = flags.DEFINE_integer("tasks", 300, "test episodes")
+_WORKDIR = flags.DEFINE_string("workdir", None, "directory to write to")
+
+
+def _load(directory: pathlib.Path) -> tuple[dict[str, Any], FewShotConfig]:
+    try:
+        about = json.loads((directory / "run.json").read_text())
+        if about["experiment"] != "few_shot" or about["dataset"] != "omniglot":
+            raise KeyError
+        return about, FewShotConfig(**about["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"--run must name the work directory of a few-shot run on Omniglot, not {directory}."
+        ) from error
+
+
+def main(argv: list[str]) -> None:
+    """Run the study that the flags describe."""
+    command_line.no_arguments(argv)
+    directory = pathlib.Path(command_line.given("run", _RUN.value))
+    tasks = command_line.in_range("tasks", _TASKS.value, 2, 1_000_000)
+    about, config = _load(directory)
+    folder = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else default_data_dir()
+    splits = omniglot.load(folder, split=about["split"])
+    data = jax.device_put(splits.test)
+    experiment = make_experiment(about["algorithm"], config, data, about["meta_steps"])
+    template = experiment.learner.init(jax.random.key(0))
+    restored, _ = Checkpoints(directory / "checkpoints").restore(template)
+    if restored is None:
+        raise InputError(f"--run={directory} holds no checkpoint that can be read.")
+    output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))
+    rows = study(about["algorithm"], config, data, restored.state.prior, tasks)
+    print(report(rows))
+    content = {"run": about, "meta_step": restored.step, "tasks": tasks, "rows": rows}
+    content |= {"command": command_line.command("experiments.variance_study"), **provenance()}
+    write_json(output / "variance_study.json", content)
+    if len({row["multiplier"] for row in rows}) > 1:
+        draw(rows, output / "variance_study.png")
+
+
+if __name__ == "__main__":
+    command_line.run(main)
