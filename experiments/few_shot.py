@@ -34,8 +34,8 @@ _SPLIT = flags.DEFINE_string(
 _ALLOW_PICKLE = flags.DEFINE_boolean(
     "allow_pickle", False, "mini_imagenet: read pickles, which can run any code that is in them"
 )
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "image_folder: pixels a side (unset: 28)")
-_CHANNELS = flags.DEFINE_integer("channels", None, "image_folder: 1 (grey) or 3 (unset: 1)")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "image_folder: pixels a side (unset: 84)")
+_CHANNELS = flags.DEFINE_integer("channels", None, "image_folder: 1 (grey) or 3 (unset: 3)")
 _WAYS = flags.DEFINE_integer("ways", 5, "classes per task")
 _SHOTS = flags.DEFINE_integer("shots", 1, "support images per class")
 _ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")

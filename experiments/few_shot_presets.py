@@ -147,7 +147,7 @@ _DATASETS: dict[str, dict[str, object]] = {
         "queries": 15,
     },
 }
-_DATASETS["image_folder"] = _DATASETS["omniglot"] | {"rotations": False}
+_DATASETS["image_folder"] = _DATASETS["mini_imagenet"] | {"queries": 5}
 
 PRESETS = {"tuned": "chosen on validation classes", "paper": "as printed in appendix C.4.2"}
 
