@@ -40,6 +40,8 @@ def _shared(values: jax.Array, like: jax.Array) -> jax.Array:
 def standard_normal_like(key: Key, params: Params) -> Params:
     """Independent N(0, 1) numbers of the shapes and types of ``params``."""
     leaves, treedef = jax.tree.flatten(params)
+    if not leaves:
+        return params
     if len(leaves) == 1:
         leaf = leaves[0]
         return jax.tree.unflatten(treedef, [jax.random.normal(key, leaf.shape, leaf.dtype)])
@@ -81,7 +83,9 @@ def log_prob(gaussian: Gaussian, params: Params) -> jax.Array:
     """Log N(params | mean, std^2), summed over all weights that are no points."""
 
     def leaf(m: jax.Array, ls: jax.Array | None, x: jax.Array) -> jax.Array:
-        return jnp.zeros(()) if ls is None else distrax.Normal(m, jnp.exp(ls)).log_prob(x)
+        if ls is None:
+            return jnp.zeros(())
+        return jnp.asarray(distrax.Normal(m, jnp.exp(ls)).log_prob(x))
 
     return _sum(jax.tree.map(leaf, gaussian.mean, gaussian.log_std, params))
 

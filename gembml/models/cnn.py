@@ -11,6 +11,7 @@ from gembml.base import Key, Params
 from gembml.gaussian import Gaussian, perturb, standard_normal_like
 from gembml.models.convolution import convolve, matrix_product
 from gembml.models.normalisation import normalise
+from gembml.options import OptionError
 
 Affine = Callable[[str, jax.Array, Callable[[jax.Array, jax.Array], jax.Array]], jax.Array]
 """``(layer, x, product)`` -> the layer's product of ``x`` with its kernel, plus its bias, where
@@ -54,7 +55,10 @@ class CNN(nn.Module):
                 (height // 2, width // 2) if self.pooling else (-(-height // 2), -(-width // 2))
             )
         if min(height, width) < 1:
-            raise ValueError(f"{self.layers} poolings leave nothing of an image of {x.shape[1:3]}.")
+            raise OptionError(
+                f"{self.layers} poolings leave nothing of an image of {x.shape[1]} x {x.shape[2]}: "
+                "take larger images or fewer layers."
+            )
         features = channels * (height * width if self.head == "flatten" else 1)
         dense = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=1, out_axis=0)
         params["head"] = self._layer("head", dense, (self.outputs, features))
