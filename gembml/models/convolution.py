@@ -16,7 +16,8 @@ PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 def matrix_product(x: jax.Array, weights: jax.Array, precision: str = "float32") -> jax.Array:
     """``x [..., K]`` times ``weights [features, K]``, transposed: ``[..., features]``.
 
-    Sums are in float32 whatever the ``precision``: ``float32`` of the factors, ``tensorfloat32``
+    Sums are in float32 whatever the ``precision`` (in float64 if ``x`` is, which only ``bfloat16``
+    changes): ``float32`` of the factors, ``tensorfloat32``
     (the device's fast float32: 10 bits of mantissa on NVIDIA's tensor cores, the same as float32 on
     a CPU), or ``bfloat16``.
     """
@@ -27,7 +28,7 @@ def matrix_product(x: jax.Array, weights: jax.Array, precision: str = "float32")
         weights,
         (((x.ndim - 1,), (1,)), ((), ())),
         precision=_precision(precision),
-        preferred_element_type=jnp.float32,
+        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
     )
 
 
@@ -88,4 +89,4 @@ def convolve(
         "SAME",
         dimension_numbers=("NHWC", "OHWI", "NHWC"),
         precision=_precision(precision),
-    ).astype(jnp.float32)
+    ).astype(jnp.promote_types(x.dtype, jnp.float32))
