@@ -1,0 +1,46 @@
+"""Which images a normalised image depends on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gembml.models.normalisation import MODES, normalise
+
+X = np.asarray(2 + 3 * jax.random.normal(jax.random.key(0), (5, 3, 3, 2)))
+SCALE, BIAS = jnp.array([1.0, 2.0]), jnp.array([0.0, -1.0])
+# Image: the images that a change of it changes too, with the first two as the support.
+REACH = {
+    "transductive": {0: {0, 1, 2, 3, 4}, 4: {0, 1, 2, 3, 4}},
+    "support": {0: {0, 1, 2, 3, 4}, 4: {4}},
+    "layer": {0: {0}, 4: {4}},
+    "none": {0: {0}, 4: {4}},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("changed", [0, 4])
+def test_who_depends_on_whom(mode, changed):
+    other = X.copy()
+    other[changed, 0] += 1.0
+    before, after = (normalise(x, SCALE, BIAS, mode=mode, num_reference=2) for x in (X, other))
+    reached = np.flatnonzero(np.any(before != after, axis=(1, 2, 3)))
+    assert set(reached.tolist()) == REACH[mode][changed]
+
+
+@pytest.mark.parametrize(
+    ("mode", "axes", "images"),
+    [("transductive", (0, 1, 2), 5), ("support", (0, 1, 2), 2), ("layer", (1, 2, 3), 5)],
+)
+def test_the_reference_has_mean_zero_and_variance_one(mode, axes, images):
+    y = normalise(X, jnp.ones(2), jnp.zeros(2), mode=mode, num_reference=2)[:images]
+    np.testing.assert_allclose(np.mean(y, axes), 0, atol=1e-5)
+    # Of a variance of about 9 the added 1e-3 takes 1e-4.
+    np.testing.assert_allclose(np.var(y, axes), 1, rtol=1e-3)
+
+
+def test_scale_and_bias_come_after_and_support_without_a_number_is_transductive():
+    plain = normalise(X, jnp.ones(2), jnp.zeros(2), mode="transductive")
+    scaled = normalise(X, SCALE, BIAS, mode="support")
+    np.testing.assert_allclose(scaled, SCALE * plain + BIAS, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(normalise(X, SCALE, BIAS, mode="none"), SCALE * X + BIAS)
