@@ -157,3 +157,82 @@ def test_family_starts_at_the_given_log_std_around_the_weights():
     prior = gaussian.family(-3.5).init(jax.random.key(0), lambda key: params)
     np.testing.assert_array_equal(prior.mean["w"], params["w"])
     np.testing.assert_array_equal(prior.log_std["w"], np.full(3, -3.5))
+
+
+# Three weights with a variance each, three that share one, three points.
+KINDS = ("own", "shared", "point")
+
+
+def mixed(q: Gaussian) -> Gaussian:
+    """The mean of ``q`` in each kind of leaf, with its log-stds, the first of them, and none."""
+    log_std = {"own": q.log_std, "shared": q.log_std[0], "point": None}
+    return Gaussian(dict.fromkeys(KINDS, q.mean), log_std)
+
+
+def with_own(q: Gaussian) -> Gaussian:
+    """The same Gaussian with a standard deviation for each weight that has a variance."""
+    shared = jnp.full_like(q.mean["shared"], q.log_std["shared"])
+    kinds = ("own", "shared")
+    return Gaussian(
+        {name: q.mean[name] for name in kinds}, {"own": q.log_std["own"], "shared": shared}
+    )
+
+
+@given(gaussians, gaussians)
+def test_kl_divergence_and_log_prob_count_a_shared_std_for_each_weight_and_no_points(q, prior):
+    posterior, prior = mixed(q), mixed(prior)
+    whole = gaussian.kl_divergence(with_own(posterior), with_own(prior))
+    np.testing.assert_allclose(gaussian.kl_divergence(posterior, prior), whole, rtol=1e-12)
+    np.testing.assert_allclose(
+        gaussian.log_prob(posterior, prior.mean),
+        gaussian.log_prob(with_own(posterior), with_own(prior).mean),
+        rtol=1e-12,
+    )
+
+
+@given(gaussians, gaussians)
+def test_gem_gradient_of_a_shared_std_is_the_derivative_of_the_sum_and_of_a_point_m_minus_mu(
+    prior, q
+):
+    prior, posterior = mixed(prior), mixed(q)
+    gradient = gem_gradient(prior, posterior)
+
+    def summed(mean: jax.Array, log_std: jax.Array) -> jax.Array:
+        spread = Gaussian(mean, jnp.broadcast_to(log_std, mean.shape))
+        return expected_log_prior(spread, Gaussian(q.mean, jnp.full(3, q.log_std[0])))
+
+    mean, log_std = jax.grad(summed, argnums=(0, 1))(prior.mean["shared"], prior.log_std["shared"])
+    assert gradient.log_std["shared"].shape == ()
+    np.testing.assert_allclose(gradient.mean["shared"], mean, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradient.log_std["shared"], log_std, rtol=1e-10, atol=1e-10)
+    assert gradient.log_std["point"] is None
+    np.testing.assert_array_equal(gradient.mean["point"], q.mean - prior.mean["point"])
+    own = gem_gradient(*(Gaussian(g.mean["own"], g.log_std["own"]) for g in (prior, posterior)))
+    assert_close(Gaussian(gradient.mean["own"], gradient.log_std["own"]), own)
+
+
+def test_samples_of_shared_variances_and_points():
+    q = mixed(Gaussian(jnp.arange(3.0), jnp.array([-1.0, 0.0, 1.0])))
+    num = 5_000
+    draws = gaussian.sample(jax.random.key(0), q, num)
+    np.testing.assert_array_equal(draws["point"], np.tile(np.arange(3.0), (num, 1)))
+    # 5 standard errors of a standard deviation; each weight has noise of its own.
+    np.testing.assert_allclose(draws["shared"].std(axis=0), np.exp(-1.0), rtol=5 / np.sqrt(2 * num))
+    correlation = np.corrcoef(draws["shared"].T)[np.triu_indices(3, 1)]
+    np.testing.assert_array_less(np.abs(correlation), 5 / np.sqrt(num))
+
+
+def test_family_starts_relative_to_the_weights_shared_by_array_and_with_points():
+    params = {"params": {"body": {"w": jnp.arange(3.0)}, "head": {"w": jnp.full(2, 2.0)}}}
+    params["params"]["head"]["bias"] = jnp.zeros(2)
+    family = gaussian.family(
+        -3.0, relative=True, shared=True, random=lambda name: name.startswith("params/head/")
+    )
+    log_std = family.init(jax.random.key(0), lambda key: params).log_std["params"]
+    assert log_std["body"]["w"] is None
+    assert log_std["head"]["w"].shape == log_std["head"]["bias"].shape == ()
+    np.testing.assert_allclose(log_std["head"]["w"], -3 + np.log(2))
+    np.testing.assert_allclose(log_std["head"]["bias"], -3)  # a size of 0 says nothing
+    own = gaussian.family(-3.0, relative=True).init(jax.random.key(0), lambda key: params)
+    size = np.sqrt((0 + 1 + 4) / 3)
+    np.testing.assert_allclose(own.log_std["params"]["body"]["w"], np.full(3, -3 + np.log(size)))

@@ -10,7 +10,16 @@ import numpy as np
 import optax
 import pytest
 
-from gembml import Delta, LearnerState, MetaLearner, delta, make_learner, meta_learner, meta_steps
+from gembml import (
+    Delta,
+    LearnerState,
+    MetaLearner,
+    OptionError,
+    delta,
+    make_learner,
+    meta_learner,
+    meta_steps,
+)
 from gembml.inference import point
 from tests import problems, toy
 
@@ -94,3 +103,34 @@ def test_adapt_is_the_inner_loop(gem_learner):
     problem = toy.problem()
     fits = [problem.log_likelihood(weights, support) for weights in path.mean]
     assert fits[-1] > fits[0]
+
+
+def in_groups(tasks_at_once: int) -> MetaLearner:
+    """A learner whose meta-gradient depends on the task, its key and the prior."""
+    return meta_learner(
+        problems.problem(),
+        delta.family(),
+        point(problems.log_likelihood, optax.sgd(0.1)),
+        lambda key, prior, task: Delta(task * jax.random.normal(key, (3,)) - prior.mean),
+        optax.sgd(1.0),
+        tasks_at_once=tasks_at_once,
+    )
+
+
+@pytest.mark.parametrize("tasks_at_once", [1, 2, 4])
+def test_tasks_in_groups_give_the_same_update(tasks_at_once):
+    tasks = jnp.array([1.0, -2.0, 3.0, 5.0])
+    whole, grouped = (
+        jax.jit(learner.update)(start(learner), KEY, tasks)
+        for learner in (in_groups(0), in_groups(tasks_at_once))
+    )
+    for a, b in zip(*map(jax.tree.leaves, (whole, grouped)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)  # float32, summed in another order
+
+
+def test_groups_that_do_not_divide_the_tasks_are_refused():
+    for number in (3, 5):
+        learner = in_groups(number)
+        sentence = rf"tasks_at_once must divide the 4 tasks that a device has, and {number} does"
+        with pytest.raises(OptionError, match=sentence):
+            learner.update(start(learner), KEY, jnp.ones(4))

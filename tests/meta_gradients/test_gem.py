@@ -9,7 +9,7 @@ import pytest
 from gembml import Delta, Inference, OptionError, delta, gaussian
 from gembml.base import InferenceState
 from gembml.inference import point, variational, weight_samples
-from gembml.meta_gradients import backprop, gem
+from gembml.meta_gradients import backprop, elbo_gradient, gem
 from gembml.optimizers import scale_by_fisher
 from tests.problems import log_likelihood, make_task, make_weights, problem
 
@@ -122,3 +122,71 @@ def test_the_support_posterior_is_the_query_phase_s_start_and_its_prior(moves_fr
 def test_an_unknown_objective_is_refused():
     with pytest.raises(OptionError, match="objective must be 'L1' or 'L2'"):
         gem(problem(), delta.family(), point(log_likelihood, optax.sgd(1.0)), 1, objective="L3")
+
+
+def mean_log_likelihood(weights, data):
+    return log_likelihood(weights, data) / len(data.y)
+
+
+def plus(family, likelihood, num_steps: int, query_steps: int | None):
+    """GEM-BML+ with one weight sample, SGD, and no pull of the KL."""
+    expected = weight_samples(likelihood, num_samples=1, antithetic=False)
+    inference = variational(expected, optax.sgd(ALPHA), kl_weight=0.0)
+    return gem(
+        problem(likelihood), family, inference, num_steps, query_steps=query_steps, objective="L2"
+    )
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_gem_bml_plus_of_points_with_one_query_step_is_alpha_times_first_order_maml(num_steps):
+    task, family = make_task(6), gaussian.family(-3.0, random=lambda name: False)
+    prior = family.init(KEY, lambda key: make_weights(6))
+    assert prior.log_std is None
+    gradient = plus(family, mean_log_likelihood, num_steps, 1)(KEY, prior, task)
+    first_order = point(mean_log_likelihood, optax.sgd(ALPHA), first_order=True)
+    fomaml = backprop(problem(mean_log_likelihood), first_order, num_steps)
+    assert gradient.log_std is None
+    np.testing.assert_allclose(
+        gradient.mean, ALPHA * fomaml(KEY, Delta(prior.mean), task).mean, rtol=RTOL
+    )
+    # The query's gradient at the weights adapted to the support.
+    adapted_weights = prior.mean
+    for _ in range(num_steps):
+        step = jax.grad(mean_log_likelihood)(adapted_weights, task.support)
+        adapted_weights = adapted_weights + ALPHA * step
+    np.testing.assert_allclose(
+        gradient.mean, ALPHA * jax.grad(mean_log_likelihood)(adapted_weights, task.query), rtol=RTOL
+    )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_natural_gem_bml_plus_with_one_query_step_tends_to_first_order_maml(shared):
+    task, family = make_task(7), gaussian.family(-10.0, shared=shared)
+    prior = family.init(KEY, lambda key: make_weights(7))
+    raw = plus(family, mean_log_likelihood, 3, 1)(KEY, prior, task)
+    natural, _ = scale_by_fisher().update(raw, optax.EmptyState(), prior)
+    first_order = point(mean_log_likelihood, optax.sgd(ALPHA), first_order=True)
+    fomaml = backprop(problem(mean_log_likelihood), first_order, 3)
+    expected = ALPHA * fomaml(KEY, Delta(prior.mean), task).mean
+    # One sample has noise of sigma = e^-10 = 5e-5, times ALPHA and derivatives of order 1.
+    np.testing.assert_allclose(natural.mean, expected, atol=1e-4)
+    assert np.abs(expected).max() > 1e-2
+
+
+@pytest.mark.parametrize("estimator", ["gem", "elbo"])
+def test_without_a_number_the_query_has_as_many_steps_as_the_support(estimator):
+    task, prior = make_task(8), gaussian.around(make_weights(8), -1.0)
+    expected = weight_samples(log_likelihood, num_samples=1, antithetic=False)
+    inference = variational(expected, optax.sgd(ALPHA))
+
+    def gradient(query_steps: int | None):
+        if estimator == "gem":
+            return plus(gaussian.family(-1.0), log_likelihood, 2, query_steps)(KEY, prior, task)
+        estimate = elbo_gradient(
+            problem(), inference, expected, 2, objective="L2", query_steps=query_steps
+        )
+        return estimate(KEY, prior, task)
+
+    for unset, two, one in zip(*map(gradient, (None, 2, 1)), strict=True):
+        np.testing.assert_allclose(unset, two, rtol=RTOL)
+        assert np.abs(unset - one).max() > 1e-3

@@ -110,3 +110,47 @@ def test_a_delta_posterior_is_refused(transformation):
     delta = Delta(jnp.zeros(3))
     with pytest.raises(OptionError, match="need a Gaussian as parameters, not Delta"):
         apply(transformation, delta, delta)
+
+
+def shared(q: Gaussian) -> Gaussian:
+    """Three weights with one standard deviation, and three points."""
+    return Gaussian({"w": q.mean, "p": q.mean}, {"w": q.log_std[0], "p": None})
+
+
+@given(gaussians, gradients)
+def test_scale_by_fisher_solves_with_the_fisher_matrix_of_a_shared_std(q, gradient):
+    q, gradient = shared(q), shared(gradient)
+    scaled = apply(optimizers.scale_by_fisher(), gradient, q)
+    diagonal = jnp.diag(fisher_matrix(Gaussian(q.mean["w"], q.log_std["w"])))
+    flat = jnp.append(gradient.mean["w"], gradient.log_std["w"])
+    np.testing.assert_allclose(diagonal[3], 2 * 3, rtol=1e-9)  # of three weights
+    np.testing.assert_allclose(
+        jnp.append(scaled.mean["w"], scaled.log_std["w"]), flat / diagonal, rtol=1e-9, atol=1e-9
+    )
+    assert scaled.log_std["p"] is None
+    np.testing.assert_array_equal(scaled.mean["p"], gradient.mean["p"])
+
+
+@given(gaussians, gradients)
+def test_natural_gradient_steps_take_shared_stds_and_points(q, gradient):
+    q, gradient = shared(q), shared(gradient)
+    step = apply(optimizers.natural_gradient(0.1, max_mean_norm=2.0), gradient, q)
+    assert step.log_std["p"] is None
+    lengths = jnp.append(step.mean["w"] / jnp.exp(q.log_std["w"]), step.mean["p"])
+    assert jnp.linalg.norm(lengths) <= 0.1 * 2.0 * (1 + 1e-12)
+    assert abs(step.log_std["w"]) <= 0.3
+
+
+def test_cap_log_std_rise_counts_from_the_start_and_lets_it_fall():
+    cap = optimizers.cap_log_std_rise(1.2)
+    start = Gaussian({"w": jnp.zeros(3), "p": jnp.ones(2)}, {"w": jnp.array(-3.0), "p": None})
+    state, params = cap.init(start), start
+    reached = []
+    for wish in (1.0, 1.0, 5.0, -2.0, 0.5):
+        updates = Gaussian(jax.tree.map(jnp.ones_like, params.mean), {"w": wish, "p": None})
+        step, state = cap.update(updates, state, params)
+        params = optax.apply_updates(params, step)
+        reached.append(float(params.log_std["w"]))
+    np.testing.assert_allclose(reached, [-2.0, -1.8, -1.8, -3.8, -3.3])
+    np.testing.assert_array_equal(params.mean["w"], np.full(3, 5.0))
+    assert params.log_std["p"] is None
