@@ -149,7 +149,7 @@ def examples(
         posteriors = experiment.learner.adapt(prior, key, lambda *_: support, config.test_steps)
         posterior = jax.tree.map(lambda a: a[-1], posteriors)
         probabilities = jnp.exp(experiment.predict(key, posterior, query)).mean(axis=0)
-        return EpisodeExample(support.x, support.y, query.x, query.y, probabilities)
+        return support.x, support.y, query.x, query.y, probabilities
 
     inputs = [
         (prior, jax.random.key(i), jax.tree.map(lambda a, i=i: a[i], episodes))

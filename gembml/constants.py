@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.extend import core
 
 
 def hoisted(fun: Callable, *examples: Any) -> tuple[Callable, list[jax.Array]]:
@@ -19,7 +20,8 @@ def hoisted(fun: Callable, *examples: Any) -> tuple[Callable, list[jax.Array]]:
     structure = jax.tree.structure(shape)
 
     def run(constants: list[jax.Array], *arguments: Any) -> Any:
-        leaves = jax.core.eval_jaxpr(closed.jaxpr, constants, *jax.tree.leaves(arguments))
+        program = core.jaxpr_as_fun(core.ClosedJaxpr(closed.jaxpr, constants))
+        leaves = program(*jax.tree.leaves(arguments))
         return jax.tree.unflatten(structure, leaves)
 
     return run, closed.consts

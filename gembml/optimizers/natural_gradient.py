@@ -96,7 +96,7 @@ def cap_log_std_rise(limit: float) -> optax.GradientTransformation:
     def init(params: Any) -> StartingLogStd:
         return StartingLogStd(_needs_gaussian(params).log_std)
 
-    def update(updates: Any, state: StartingLogStd, params: Any = None):
+    def update(updates: Any, state: Any, params: Any = None):
         log_std = jax.tree.map(
             lambda u, now, start: jnp.minimum(u, start + limit - now),
             updates.log_std,
