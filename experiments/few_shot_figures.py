@@ -29,17 +29,21 @@ _COLUMNS = 4  # panels of a reliability diagram in a row
 def learning_curve(rows: list[dict[str, float]], path: pathlib.Path) -> None:
     """Validation accuracy against meta-steps, for each number of adaptation steps in ``rows``.
 
+    But for none, which is chance where labels are shuffled.
+
     Args:
       rows: what ``metrics.jsonl`` holds: ``step`` and ``accuracy_K`` after K adaptation steps.
       path: the PNG to write.
 
     """
     names = {name for row in rows for name in row if re.fullmatch(r"accuracy_\d+", name)}
-    looks = {0: "0.6", 1: "#56B4E9", 10: "#D55E00"}
+    looks = {1: "#56B4E9", 10: "#D55E00"}
     rest = iter(["#0072B2", "#009E73", "#CC79A7", "#E69F00", "#332288", "#999933"] * len(names))
     with style.figure(path, 4.2, 3.0) as figure:
         axes = figure.subplots()
         for number in sorted(int(name.removeprefix("accuracy_")) for name in names):
+            if number == 0:
+                continue
             shown = [row for row in rows if f"accuracy_{number}" in row]
             axes.plot(
                 [row["step"] for row in shown],
@@ -48,6 +52,7 @@ def learning_curve(rows: list[dict[str, float]], path: pathlib.Path) -> None:
                 label=f"{number} adaptation step{'' if number == 1 else 's'}",
             )
         axes.set_ylim(top=min(100.0, axes.get_ylim()[1]))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("meta-steps")
         axes.set_ylabel("validation accuracy, %")
@@ -55,9 +60,9 @@ def learning_curve(rows: list[dict[str, float]], path: pathlib.Path) -> None:
 
 
 def accuracy_against_steps(results: dict[str, Any], path: pathlib.Path) -> None:
-    """Test accuracy against adaptation steps, with the 95% interval over tasks.
+    """Test accuracy against adaptation steps from 1 on, with the 95% interval over tasks.
 
-    Dashed: with batch-norm statistics of the support set only, where that was measured.
+    Before adaptation it is chance. Dashed: with batch-norm statistics of the support set only, where that was measured.
     """
     config, algorithm = results["config"], results["algorithm"]
     kinds = {
@@ -70,7 +75,7 @@ def accuracy_against_steps(results: dict[str, Any], path: pathlib.Path) -> None:
             if not results.get(kind):
                 continue
             accuracy, half = (results[kind][name] for name in ("accuracy", "accuracy_ci95"))
-            steps = sorted(map(int, accuracy))
+            steps = sorted(int(step) for step in accuracy if step != "0")
             mean = 100 * np.array([accuracy[str(step)] for step in steps], float)
             band = 100 * np.array([half[str(step)] for step in steps], float)
             label = f"{style.LABELS.get(algorithm, algorithm)}, {mode} batch norm"
@@ -78,16 +83,14 @@ def accuracy_against_steps(results: dict[str, Any], path: pathlib.Path) -> None:
             marker = style.MARKERS.get(algorithm, "x")
             axes.plot(steps, mean, line, color=colour, marker=marker, markersize=4, label=label)
             axes.fill_between(steps, mean - band, mean + band, color=colour, alpha=0.2, linewidth=0)
-        chance = 100 / config["ways"]
-        axes.axhline(chance, color="0.5", linewidth=1, linestyle=":", label="chance")
-        axes.set_ylim(0, 100)
+        axes.set_ylim(top=min(100.0, axes.get_ylim()[1]))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlabel("adaptation steps")
         axes.set_ylabel("test accuracy, %")
         task = f"{config['ways']}-way {config['shots']}-shot"
         dataset = DATASETS.get(results["dataset"], results["dataset"])
         axes.set_title(f"{dataset}, {task}, {results['meta_steps']:,} meta-steps")
-        axes.legend(loc="center right", fontsize=8)
+        axes.legend(fontsize=8)
 
 
 def reliability_diagram(
