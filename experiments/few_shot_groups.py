@@ -31,6 +31,8 @@ MODES = {
 }
 # These have columns of their own.
 _COLUMNS = ("ways", "shots", "filters", "inner_steps", "normalisation")
+# These change what is printed and saved on the way, and not the result.
+_WITHOUT_EFFECT = ("evaluate_every", "checkpoint_every", "validation_tasks")
 
 
 def mode(group: Group) -> str:
@@ -48,8 +50,9 @@ def group_few_shot(results: list[Results]) -> list[Group]:
     """Pool one task's runs that differ only in their seed, algorithms in the order of tables."""
     pooled: dict[str, list[Results]] = {}
     for run in sorted(results, key=lambda run: run["seed"]):
-        fields = ("algorithm", "split", "meta_steps", "config", "test_tasks")
-        key = json.dumps([run[field] for field in fields], sort_keys=True)
+        fields = ("algorithm", "split", "meta_steps", "test_tasks")
+        config = {k: v for k, v in run["config"].items() if k not in _WITHOUT_EFFECT}
+        key = json.dumps([config, *(run[field] for field in fields)], sort_keys=True)
         pooled.setdefault(key, []).append(run)
     groups = [
         Group(runs[0]["algorithm"], _variant(runs[0], results), runs) for runs in pooled.values()
@@ -71,7 +74,8 @@ def _variant(run: Results, results: list[Results]) -> str:
     return ", ".join(
         f"{field.replace('_', ' ')} {run['config'].get(field, 'absent')}"
         for field in fields
-        if field not in _COLUMNS and len({json.dumps(c.get(field)) for c in configs}) > 1
+        if field not in (*_COLUMNS, *_WITHOUT_EFFECT)
+        and len({json.dumps(c.get(field)) for c in configs}) > 1
     )
 
 
