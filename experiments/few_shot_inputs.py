@@ -65,4 +65,5 @@ def _cost(row: Any) -> bool:
         and isinstance(row.get("algorithm"), str)
         and isinstance(row.get("inner_steps"), int)
         and all(row.get(name) is None or _number(row[name]) for name in _COSTS)
+        and isinstance(row.get("untimed"), str | None)
     )

@@ -3,6 +3,7 @@
 import pathlib
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter
 
 from experiments import style
 from experiments.report_groups import generalised
@@ -45,6 +46,7 @@ def _panel(axes: Axes, results: Results, measure: str) -> None:
     axes.set_xticks(steps, [str(step) for step in steps])
     axes.set_xticks([], minor=True)
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     axes.set_xlabel("inner steps")
     axes.set_ylabel(label)
 
@@ -82,21 +84,51 @@ def _table(results: Results) -> str:
     return table(header, cells, left=2)
 
 
+def _untimed(results: Results) -> str:
+    """Which points have no time, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for algorithm, rows in _by_algorithm(results).items():
+        for row in rows:
+            if row.get("ms_per_meta_step") is None:
+                name = f"{style.LABELS.get(algorithm, algorithm)} with {row['inner_steps']}"
+                by_reason.setdefault(row.get("untimed") or "no reason given", []).append(name)
+    lists = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+    return f"Not timed, by inner steps: {lists}." if lists else ""
+
+
+def _query_phase(results: Results) -> str:
+    """How many inner steps on the query set there are besides those on the support set."""
+    by_number: dict[str, list[str]] = {}
+    for algorithm, rows in _by_algorithm(results).items():
+        numbers = {(row["inner_steps"], row.get("query_steps")) for row in rows}
+        if all(query is None for _, query in numbers):
+            continue
+        as_many = all(query == steps for steps, query in numbers)
+        number = "as many" if as_many else ", ".join(sorted({str(query) for _, query in numbers}))
+        by_number.setdefault(number, []).append(style.LABELS.get(algorithm, algorithm))
+    lists = "; ".join(f"{number}: {', '.join(names)}" for number, names in by_number.items())
+    return f"Further inner steps on the query set: {lists}; the others take none." if lists else ""
+
+
 def tradeoffs(results: list[Results], output: pathlib.Path) -> str:
     """Figure 2(b) and its numbers, for every device it was measured on."""
     parts = ["### Time and memory against inner steps (figure 2(b))"]
     for index, run in enumerate(results):
         name = f"figure_2b{f'_{index + 1}' if index else ''}.png"
         figure_2b(run, output / name)
+        plural = "" if run["meta_batch"] == 1 else "s"
         parts += [
             f"![Time and memory of a meta-step against inner steps]({name})",
-            f"One meta-step of {run['meta_batch']} tasks, {run['ways']}-way {run['shots']}-shot, "
-            f"{run['queries']} queries per class, images of {run['image_size']} × "
-            f"{run['image_size']}, {run['filters']} filters, {run['device']}. Temporary memory is "
+            f"One meta-step of {run['meta_batch']} task{plural}, {run['ways']}-way "
+            f"{run['shots']}-shot, {run['queries']} queries per class, images of "
+            f"{run['image_size']} × {run['image_size']}, {run['filters']} filters, {run['device']}. "
+            + ("Times are of the CPU's clock, one thread. " if run.get("clock") == "CPU" else "")
+            + "Temporary memory is "
             "what the compiled program allocates beside its inputs and outputs, device peak what "
             "the device had in use at most. The paper gives a figure without numbers.",
             _table(run),
         ]
+        parts += [text for text in (_query_phase(run), _untimed(run)) if text]
         if run.get("command"):
             parts.append(f"```sh\n{generalised(run['command'], workdir='DIR')}\n```")
     return "\n\n".join(parts)
