@@ -1,9 +1,10 @@
-"""Runs `python -m experiments.sinusoid` many times for the price of one start.
+"""Runs a program, `python -m experiments.sinusoid`, many times for the price of one start.
 
 Importing JAX takes seconds, so a server process imports the program once and forks a child for each
 command line. The child is a process of its own, which can be killed; JAX starts only inside it.
 """
 
+import importlib
 import json
 import os
 import pathlib
@@ -12,10 +13,12 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 ROOT = pathlib.Path(__file__).parents[1]
 _TIMEOUT_SECONDS = 300
+_CONFIGS = {"sinusoid": "SinusoidConfig", "few_shot": "FewShotConfig"}
 
 
 class Finished(NamedTuple):
@@ -49,8 +52,8 @@ class Running:
 class Programs:
     """The server, seen from the tests."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
-        self._directory, self._count = directory, 0
+    def __init__(self, directory: pathlib.Path, name: str = "sinusoid") -> None:
+        self._directory, self._name, self._count = directory, name, 0
 
     def __enter__(self) -> "Programs":
         environment = os.environ | {
@@ -59,7 +62,7 @@ class Programs:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.programs"],
+            [sys.executable, "-m", "tests.programs", self._name],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
@@ -85,7 +88,7 @@ class Programs:
         """Start the program with these command line arguments."""
         self._count += 1
         out, err = (self._directory / f"{self._count}.{name}" for name in ("out", "err"))
-        request = {"argv": ["sinusoid.py", *arguments], "out": str(out), "err": str(err)}
+        request = {"argv": [f"{self._name}.py", *arguments], "out": str(out), "err": str(err)}
         return Running(self, self.ask(request)["pid"], out, err)
 
     def run(self, *arguments: str) -> Finished:
@@ -93,8 +96,8 @@ class Programs:
         return self.start(*arguments).wait()
 
 
-def _child(request: dict[str, Any]) -> NoReturn:
-    from experiments import command_line, sinusoid
+def _child(main: Callable[[list[str]], None], request: dict[str, Any]) -> NoReturn:
+    from experiments import command_line
 
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT, 0o644), number)
@@ -103,7 +106,7 @@ def _child(request: dict[str, Any]) -> NoReturn:
     sys.argv = request["argv"]
     code: Any = 1
     try:
-        command_line.run(sinusoid.main)
+        command_line.run(main)
     except SystemExit as end:
         code = end.code or 0
     except BaseException:
@@ -113,17 +116,18 @@ def _child(request: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
-def _serve() -> None:
-    from experiments import command_line, sinusoid
+def _serve(name: str) -> None:
+    from experiments import command_line
 
-    command_line.define_config_flags(sinusoid.SinusoidConfig)
+    program = importlib.import_module(f"experiments.{name}")
+    command_line.define_config_flags(getattr(program, _CONFIGS[name]))
     running = set()
     for line in sys.stdin:
         request = json.loads(line)
         if "argv" in request:
             pid = os.fork()
             if pid == 0:
-                _child(request)
+                _child(program.main, request)
             running.add(pid)
             reply: dict[str, Any] = {"pid": pid}
         else:
@@ -136,4 +140,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(sys.argv[1])
