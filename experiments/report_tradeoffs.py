@@ -121,7 +121,8 @@ def tradeoffs(results: list[Results], output: pathlib.Path) -> str:
             f"![Time and memory of a meta-step against inner steps]({name})",
             f"One meta-step of {run['meta_batch']} task{plural}, {run['ways']}-way "
             f"{run['shots']}-shot, {run['queries']} queries per class, images of "
-            f"{run['image_size']} × {run['image_size']}, {run['filters']} filters, {run['device']}. "
+            f"{run['image_size']} × {run['image_size']}, {run['filters']} filters, "
+            f"{run['device']}. "
             + ("Times are of the CPU's clock, one thread. " if run.get("clock") == "CPU" else "")
             + "Temporary memory is "
             "what the compiled program allocates beside its inputs and outputs, device peak what "
