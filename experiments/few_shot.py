@@ -23,6 +23,7 @@ from experiments.few_shot_presets import PRESETS, FewShotConfig, preset
 from experiments.few_shot_run import run_experiment
 from gembml import ALGORITHMS, distributed
 from gembml.tasks import datasets, omniglot
+from gembml.training import InputError
 
 _DATASET = flags.DEFINE_string("dataset", "omniglot", f"one of {', '.join(datasets.DATASETS)}")
 _DATA_DIR = flags.DEFINE_string(
@@ -65,6 +66,22 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _either(name: str, holder: flags.FlagHolder) -> int:
+    """``--NAME`` or ``--config.NAME``, on which the preset depends.
+
+    Raises:
+      InputError: if both are given and differ.
+    """
+    in_config = flags.FLAGS[f"config.{name}"].value
+    if in_config is None:
+        return holder.value
+    if flags.FLAGS[name].present and holder.value != in_config:
+        raise InputError(
+            f"--{name}={holder.value} and --config.{name}={in_config} are one option: give one."
+        )
+    return in_config
+
+
 def data_options() -> dict[str, Any]:
     """The options of the data set that the flags give; it refuses those that it does not have."""
     given = {
@@ -86,8 +103,8 @@ def main(argv: list[str]) -> None:
     command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
     command_line.choose("preset", PRESETS, _PRESET.value)
     workdir = command_line.given("workdir", _WORKDIR.value)
-    ways = command_line.in_range("ways", _WAYS.value, 2, 1_000)
-    shots = command_line.in_range("shots", _SHOTS.value, 1, 1_000)
+    ways = command_line.in_range("ways", _either("ways", _WAYS), 2, 1_000)
+    shots = command_line.in_range("shots", _either("shots", _SHOTS), 1, 1_000)
     config = command_line.override(
         preset(_PRESET.value, _ALGORITHM.value, _DATASET.value, ways, shots), _ALGORITHM.value
     )

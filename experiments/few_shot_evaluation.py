@@ -1,6 +1,5 @@
 """How few-shot classifiers are judged: accuracy, likelihood and calibration on held-out classes."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -139,21 +138,21 @@ def examples(
     prior: Distribution,
     number: int = 2,
 ) -> list[EpisodeExample]:
-    """The first test tasks with their predictions after the last adaptation step."""
-    small = dataclasses.replace(config, test_queries=min(config.test_queries, 5))
+    """The first test tasks with their predictions after the last adaptation step, as tested."""
     experiment = make_experiment(algorithm, config, data, 1)
-    episodes = held_out(data, small, TEST_SEED, number)
+    episodes = held_out(data, config, TEST_SEED, config.test_tasks)
+    keys = jax.random.split(jax.random.key(TEST_SEED + 1), config.test_tasks)
 
     def predicted(prior: Distribution, key: Key, episode: Episode):
         support, query = (f(data, episode, config) for f in (support_batch, query_batch))
-        posteriors = experiment.learner.adapt(prior, key, lambda *_: support, config.test_steps)
+        adapt_key, sample_key = jax.random.split(key)
+        posteriors = experiment.learner.adapt(
+            prior, adapt_key, lambda *_: support, config.test_steps
+        )
         posterior = jax.tree.map(lambda a: a[-1], posteriors)
-        probabilities = jnp.exp(experiment.predict(key, posterior, query)).mean(axis=0)
+        probabilities = jnp.exp(experiment.predict(sample_key, posterior, query)).mean(axis=0)
         return support.x, support.y, query.x, query.y, probabilities
 
-    inputs = [
-        (prior, jax.random.key(i), jax.tree.map(lambda a, i=i: a[i], episodes))
-        for i in range(number)
-    ]
+    inputs = [(prior, keys[i], jax.tree.map(lambda a, i=i: a[i], episodes)) for i in range(number)]
     run = constants.compiled(predicted, *inputs[0])
     return [EpisodeExample(*map(np.asarray, run(*arguments))) for arguments in inputs]

@@ -26,10 +26,12 @@ _OVER, _UNDER, _ACCURACY = "#D55E00", "#009E73", "#7FB2D9"
 _COLUMNS = 4  # panels of a reliability diagram in a row
 
 
-def learning_curve(rows: list[dict[str, float]], path: pathlib.Path) -> None:
-    """Validation accuracy against meta-steps, for each number of adaptation steps in ``rows``.
+def learning_curve(
+    rows: list[dict[str, float]], path: pathlib.Path, classes: str = "validation"
+) -> None:
+    """Accuracy on episodes of ``classes`` against meta-steps, by number of adaptation steps.
 
-    But for none, which is chance where labels are shuffled.
+    Not for none, which is chance where labels are shuffled.
 
     Args:
       rows: what ``metrics.jsonl`` holds: ``step`` and ``accuracy_K`` after K adaptation steps.
@@ -55,14 +57,15 @@ def learning_curve(rows: list[dict[str, float]], path: pathlib.Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("meta-steps")
-        axes.set_ylabel("validation accuracy, %")
+        axes.set_ylabel(f"accuracy on {classes} classes, %")
         axes.legend()
 
 
 def accuracy_against_steps(results: dict[str, Any], path: pathlib.Path) -> None:
     """Test accuracy against adaptation steps from 1 on, with the 95% interval over tasks.
 
-    Before adaptation it is chance. Dashed: with batch-norm statistics of the support set only, where that was measured.
+    Before adaptation it is chance. Dashed: with batch-norm statistics of the support set only,
+    where that was measured.
     """
     config, algorithm = results["config"], results["algorithm"]
     kinds = {

@@ -13,6 +13,7 @@ from gembml.base import Distribution, Key, Params
 from gembml.gaussian import Gaussian
 from gembml.models import CNN
 from gembml.models.cnn import flipout, local_reparameterization
+from gembml.options import OptionError
 from gembml.tasks.episodes import (
     Episode,
     EpisodeShape,
@@ -68,7 +69,16 @@ def query_batch(data: ImageClasses, episode: Episode, config: FewShotConfig) -> 
 
 
 def make_problem(data: ImageClasses, config: FewShotConfig) -> Problem:
-    """The problem of classifying episodes of ``data``'s classes."""
+    """The problem of classifying episodes of ``data``'s classes.
+
+    Raises:
+      OptionError: for a convolution that does not have the precision.
+    """
+    if config.convolution == "direct" and config.precision == "bfloat16":
+        raise OptionError(
+            "config.precision=bfloat16 needs config.convolution=im2col: XLA's own convolution "
+            "would also add up in bfloat16."
+        )
     net = network(config)
 
     def log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -1,6 +1,8 @@
 """A few-shot run, from a config and images to ``results.json`` and figures."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +21,7 @@ from experiments.few_shot_evaluation import (
     reported_steps,
 )
 from experiments.few_shot_presets import FewShotConfig
-from experiments.few_shot_problem import make_experiment
+from experiments.few_shot_problem import Experiment, make_experiment
 from experiments.provenance import provenance
 from gembml import distributed
 from gembml.base import LearnerState
@@ -40,6 +42,24 @@ def check_episodes(splits: Splits, config: FewShotConfig) -> None:
             check_shape(data, shape, splits.names[name])
 
 
+def fingerprint(splits: Splits) -> str:
+    """What tells other images, or other divisions of them, from these."""
+    digest = hashlib.sha256(json.dumps(splits.names).encode())
+    for data in (splits.train, splits.validation, splits.test):
+        for array in () if data is None else data:
+            digest.update(repr(np.shape(array)).encode())
+            digest.update(np.asarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_builds(experiment: Experiment) -> None:
+    """Trace one meta-step, so that options that do not go together show before anything is made."""
+    key = jax.random.key(0)
+    state = jax.eval_shape(experiment.learner.init, key)
+    tasks = jax.eval_shape(experiment.sample_tasks, key)
+    jax.eval_shape(experiment.learner.update, state, key, tasks)
+
+
 def on_devices(data: ImageClasses, mesh: Mesh | None) -> ImageClasses:
     """The images on the device that computes, or on all of ``mesh``."""
     data = jax.device_put(data)
@@ -51,11 +71,10 @@ def _validation(
 ) -> Callable[[LearnerState], dict[str, float]]:
     """What training logs of a state; on training classes where the split has no others."""
     steps = tuple(sorted({0, 1, config.test_steps}))
-    data = splits.train if splits.validation is None else splits.validation
     run = evaluator(
         algorithm,
         config,
-        on_devices(data, None),
+        on_devices(splits.train if splits.validation is None else splits.validation, None),
         seed=VALIDATION_SEED,
         num_tasks=config.validation_tasks,
         steps=steps,
@@ -100,12 +119,15 @@ def run_experiment(
         "algorithm": algorithm,
         "seed": seed,
         "meta_steps": meta_steps,
+        "data": splits.description,
+        "data_sha256": fingerprint(splits),
         "config": dataclasses.asdict(config),
     }
-    directory = open_workdir(workdir, about)
     experiment = make_experiment(
         algorithm, config, on_devices(splits.train, mesh), meta_steps, mesh
     )
+    _check_builds(experiment)
+    directory = open_workdir(workdir, about)
     state, seconds = train(
         experiment.learner,
         experiment.sample_tasks,
@@ -124,7 +146,6 @@ def run_experiment(
     test = on_devices(splits.test, None)
     steps = reported_steps(config.test_steps)
     results = about | {
-        "data": splits.description,
         **_tested(algorithm, config, test, state, steps),
         "test_tasks": config.test_tasks,
         "seconds": round(seconds, 2),
@@ -134,7 +155,9 @@ def run_experiment(
     }
     write_json(directory / "results.json", results)
     figures.learning_curve(
-        read_metrics(directory / "metrics.jsonl"), directory / "learning_curve.png"
+        read_metrics(directory / "metrics.jsonl"),
+        directory / "learning_curve.png",
+        "training" if splits.validation is None else "validation",
     )
     figures.accuracy_against_steps(results, directory / "accuracy_against_steps.png")
     figures.reliability_diagram(

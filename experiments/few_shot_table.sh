@@ -27,7 +27,7 @@ for seed in $(seq 0 $((seeds - 1))); do
   for task in "5 1 32 3" "20 1 16 5" "5 5 32 3" "20 5 16 5"; do
     read -r ways shots batch steps <<<"$task"
     for algorithm in gem_bml_plus fomaml maml reptile; do
-      # Reptile has no query steps of its own, and takes more of the support's.
+      # Reptile's preset has 5 steps on either set.
       flags="--config.meta_batch=$batch --config.queries=15"
       [ "$algorithm" = reptile ] || flags="$flags --config.inner_steps=$steps"
       # shellcheck disable=SC2086
@@ -44,8 +44,9 @@ for seed in $(seq 0 $((seeds - 1))); do
     done
   fi
 done
-"$python" -m experiments.benchmark_images --workdir=runs/few_shot/benchmark
+"$python" -m experiments.benchmark_images --workdir=runs/few_shot/benchmark || failed=1
 for results in runs/few_shot/*/*/seed_*/results.json; do
+  [ -f "$results" ] || continue
   mkdir -p "experiments/results/few_shot/$(dirname "${results#runs/few_shot/}")"
   cp "$results" "experiments/results/few_shot/${results#runs/few_shot/}"
 done

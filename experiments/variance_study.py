@@ -29,6 +29,7 @@ from experiments import style
 from experiments.few_shot_evaluation import TEST_SEED, held_out
 from experiments.few_shot_presets import FewShotConfig
 from experiments.few_shot_problem import Batch, make_experiment, query_batch, support_batch
+from experiments.few_shot_run import fingerprint
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.report_tables import table
@@ -46,26 +47,33 @@ MULTIPLIERS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _SAMPLES = 20
 
 
-def _blended(x: jax.Array) -> jax.Array:
+def _same(x: jax.Array, shots: int) -> jax.Array:
+    del shots
+    return x
+
+
+def _blended(x: jax.Array, shots: int) -> jax.Array:
     """Each support image under a paler one of the next class."""
-    return jnp.maximum(x, 0.7 * jnp.roll(x, len(x) // 5 or 1, axis=0))
+    return jnp.maximum(x, 0.7 * jnp.roll(x, -shots, axis=0))
 
 
-def _cut(x: jax.Array) -> jax.Array:
+def _cut(x: jax.Array, shots: int) -> jax.Array:
     """The lower half of each support image blank."""
+    del shots
     return x.at[:, x.shape[1] // 2 :].set(0.0)
 
 
-def _inverted(x: jax.Array) -> jax.Array:
+def _inverted(x: jax.Array, shots: int) -> jax.Array:
     """Paper for ink."""
+    del shots
     return 1.0 - x
 
 
 # Name -> what happens to the support images, and to the queries.
 CONDITIONS: dict[str, tuple[Callable, Callable]] = {
-    "as trained": (lambda x: x, lambda x: x),
-    "ambiguous: two classes in one support image": (_blended, lambda x: x),
-    "incomplete: upper half of support images": (_cut, lambda x: x),
+    "as trained": (_same, _same),
+    "ambiguous: two classes in one support image": (_blended, _same),
+    "incomplete: upper half of support images": (_cut, _same),
     "foreign: inverted images": (_inverted, _inverted),
 }
 
@@ -93,9 +101,9 @@ def study(
         def one(prior: Distribution, key: Key, episode: Any) -> Any:
             adapt_key, sample_key = jax.random.split(key)
             support, query = (f(data, episode, config) for f in (support_batch, query_batch))
-            support = support._replace(x=support_change(support.x))
+            support = support._replace(x=support_change(support.x, config.shots))
             query = Batch(
-                query_change(query.x),
+                query_change(query.x, config.shots),
                 query.y,
                 support.x if config.normalisation == "support" else None,
             )
@@ -209,8 +217,10 @@ def main(argv: list[str]) -> None:
     experiment = make_experiment(about["algorithm"], config, data, about["meta_steps"])
     template = experiment.learner.init(jax.random.key(0))
     restored, _ = Checkpoints(directory / "checkpoints").restore(template)
-    if restored is None:
-        raise InputError(f"--run={directory} holds no checkpoint that can be read.")
+    if restored is None or restored.step != about["meta_steps"]:
+        raise InputError(f"--run={directory} is not finished: run its command to the end first.")
+    if about.get("data_sha256") not in (None, fingerprint(splits)):
+        raise InputError(f"--run={directory} was trained on other images than --data_dir holds.")
     output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))
     rows = study(about["algorithm"], config, data, restored.state.prior, tasks)
     print(report(rows))

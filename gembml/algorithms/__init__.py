@@ -102,6 +102,11 @@ def _check_combination(algorithm: str, config: LearnerConfig) -> None:
             f"config.inner_optimizer={config.inner_optimizer} have no usable derivative: choose "
             "another optimizer, or an algorithm that needs no derivative through them."
         )
+    if algorithm == "kl_chaser" and config.random_weights != "all":
+        raise OptionError(
+            "kl_chaser minimises a KL divergence, in which points have no part: "
+            "config.random_weights must be all."
+        )
     if algorithm in _SGD_ONLY and config.inner_optimizer != "sgd":
         raise OptionError(
             f"{algorithm} learns the rates of SGD steps: config.inner_optimizer must be sgd, "

@@ -16,7 +16,7 @@ class ClassificationMetrics(NamedTuple):
     """Averages over the queries of one task, and its sums in bins of confidence."""
 
     accuracy: jax.Array
-    """Share of queries whose most probable class is the true one."""
+    """Share of queries whose most probable class is the true one; none where it is not a number."""
     nll: jax.Array
     """-log p(true class | x), in nats per query."""
     bins15: Bins
@@ -37,7 +37,7 @@ def classification_metrics(log_probs: jax.Array, labels: jax.Array) -> Classific
     chosen = jnp.take_along_axis(log_predictive, labels[:, None], axis=-1)
     probabilities = jnp.exp(log_predictive)
     return ClassificationMetrics(
-        jnp.mean(jnp.argmax(log_predictive, axis=-1) == labels),
+        jnp.mean((jnp.argmax(log_predictive, axis=-1) == labels) & ~jnp.isnan(chosen[:, 0])),
         -jnp.mean(chosen),
         bin_predictions(probabilities, labels, 15),
         bin_predictions(probabilities, labels, 10),

@@ -16,14 +16,19 @@ def normal_gamma_log_hyperprior(
     As in Ravi & Beatson 2019. P(Theta) counts once for the whole meta-training set, so its weight
     beside one task's evidence is 1 / (number of tasks). Up to a constant,
 
-        weight * sum_i [-mu_i^2 / 2 + (shape - 1) log tau_i - rate tau_i],  tau = sigma^-2.
+        weight * sum_i [-mu_i^2 / 2 + (shape - 1) log tau_i - rate tau_i],  tau = sigma^-2,
+
+    where a precision that weights share counts once, and points have none.
     """
 
     def log_hyperprior(prior: Gaussian) -> jax.Array:
-        def leaf(mean: jax.Array, log_std: jax.Array) -> jax.Array:
+        def leaf(mean: jax.Array, log_std: jax.Array | None) -> jax.Array:
+            normal = -0.5 * jnp.sum(mean**2)
+            if log_std is None:
+                return normal
             log_precision = -2 * log_std
             gamma = (shape - 1) * log_precision - rate * jnp.exp(log_precision)
-            return jnp.sum(gamma - 0.5 * mean**2)
+            return normal + jnp.sum(gamma)
 
         terms = jax.tree.map(leaf, prior.mean, prior.log_std)
         return weight * sum(jax.tree.leaves(terms), start=jnp.zeros(()))
