@@ -1,13 +1,27 @@
 """Reading zip archives that somebody else made: nothing is extracted, everything is bounded."""
 
 import hashlib
+import lzma
 import pathlib
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from gembml.options import OptionError
+
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,  # of bz2 also
+    ValueError,
+    IndexError,
+    MemoryError,  # an LZMA header that asks for too much
+)
 
 
 class Bounds(NamedTuple):
@@ -36,21 +50,40 @@ def read_zip(path: pathlib.Path, bounds: Bounds) -> Iterator[tuple[str, bytes]]:
 
     Raises:
       OptionError: the file is no zip archive or not a whole one, a member's name leads out of the
-        archive's folder, a member's contents are damaged, or a size exceeds the bounds.
+        archive's folder, a member's contents are damaged, encrypted or compressed in an unknown
+        way, or a size exceeds the bounds.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             _check(path, members, bounds)
             for member in members:
-                # zipfile reads no more than the declared size and compares the checksum of that.
-                yield member.filename, archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+                yield member.filename, _read(path, archive, member)
+    except OptionError:  # a ValueError
+        raise
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, struct.error) as error:
         raise OptionError(
             f"{path} is not a whole zip archive ({error}); download it again."
         ) from error
-    except (NotImplementedError, RuntimeError) as error:  # unknown compression; encryption
+    except NotImplementedError as error:  # a later version of the format
         raise OptionError(f"{path} is a zip archive that cannot be read ({error}).") from error
+
+
+def _read(path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    try:
+        # zipfile reads no more than the declared size and compares the checksum of that.
+        return archive.read(member)
+    except _DAMAGED as error:
+        reason = str(error) or type(error).__name__
+        raise OptionError(
+            f"{path} is not a whole zip archive (its member {member.filename!r} is damaged: "
+            f"{reason}); download it again."
+        ) from error
+    except RuntimeError as error:  # encryption, unknown compression
+        raise OptionError(
+            f"{path} is a zip archive with a member that cannot be read: {error} "
+            f"({member.filename!r})."
+        ) from error
 
 
 def _check(path: pathlib.Path, members: list[zipfile.ZipInfo], bounds: Bounds) -> None:

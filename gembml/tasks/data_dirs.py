@@ -29,6 +29,17 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(value or "~/.cache/gembml").expanduser()
 
 
+def check_data_dir(data_dir: pathlib.Path, needed: str) -> None:
+    """Refuse a data folder that is none; ``needed`` completes the sentence: what to do.
+
+    Raises:
+      OptionError: it does not exist, or is a file.
+    """
+    if not data_dir.is_dir():
+        problem = "is a file, not a folder" if data_dir.exists() else "does not exist"
+        raise OptionError(f"The data folder {data_dir} {problem}: {needed}.")
+
+
 @contextlib.contextmanager
 def preparing(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary folder beside ``target`` that takes its place when the block ends.

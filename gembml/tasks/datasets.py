@@ -10,6 +10,9 @@ from gembml.tasks import image_folder, mini_imagenet, omniglot
 from gembml.tasks.data_dirs import default_data_dir
 from gembml.tasks.images import Splits
 
+_LIBRARY_ONLY = ("data_dir", "seed")
+"""Arguments that are no options of the programs, so refusals do not list them."""
+
 DATASETS: dict[str, Callable[..., Splits]] = {
     "omniglot": omniglot.load,
     "mini_imagenet": mini_imagenet.load,
@@ -31,8 +34,9 @@ def load(dataset: str, data_dir: pathlib.Path | None = None, **options: Any) -> 
     if dataset not in DATASETS:
         raise OptionError(f"dataset must be one of {', '.join(DATASETS)}, not {dataset}.")
     function = DATASETS[dataset]
-    known = [name for name in inspect.signature(function).parameters if name != "data_dir"]
+    known = inspect.signature(function).parameters
+    listed = ", ".join(name for name in known if name not in _LIBRARY_ONLY)
     for name in options:
         if name not in known:
-            raise OptionError(f"{dataset} has no option {name}; it has {', '.join(known)}.")
+            raise OptionError(f"{dataset} has no option {name}; it has {listed}.")
     return function(data_dir or default_data_dir(), **options)

@@ -1,5 +1,6 @@
 """Encoded images to arrays, with Pillow."""
 
+import contextlib
 import importlib
 import io
 import pathlib
@@ -46,7 +47,7 @@ def decode(
     channels: int,
     size: tuple[int, int] | None = None,
 ) -> Any:
-    """A Pillow image of 8 bits per channel, 1 (grey) or 3 (RGB).
+    """A Pillow image of 8 bits per channel, 1 (grey) or 3 (RGB), turned as its EXIF data say.
 
     Args:
       encoded: the file, or its contents.
@@ -68,6 +69,10 @@ def decode(
                 raise ValueError(f"it claims {width} x {height} pixels")
             if image.mode.startswith(("I", "F")):
                 raise ValueError("it has more than 8 bits per channel")
+            image.load()
+            # Photographs lie as the camera was held; EXIF data that are damaged turn nothing.
+            with contextlib.suppress(Exception):
+                optional("PIL.ImageOps", "Pillow").exif_transpose(image, in_place=True)
             return image.convert(MODES[channels])
     except image_module.UnidentifiedImageError as error:
         raise OptionError(f"The image {name} cannot be decoded: it is no image.") from error

@@ -21,7 +21,7 @@ Files = Mapping[str, list[pathlib.Path]]
 """A class's name -> its images' files, at least one."""
 
 _ARRAYS = "images.npz"
-_FORMAT = 1  # another one when the same files give other arrays
+_FORMAT = 2  # another one when the same files give other arrays
 
 
 def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:

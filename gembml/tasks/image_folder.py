@@ -3,6 +3,7 @@
 import pathlib
 
 from gembml.options import OptionError
+from gembml.tasks.data_dirs import check_data_dir
 from gembml.tasks.image_files import Files, class_files, read_splits, subfolders
 from gembml.tasks.images import Splits, shuffled
 
@@ -30,8 +31,8 @@ def load(
       seed: of the shuffle; without effect where the folder is divided already.
 
     Raises:
-      OptionError: no folder, no or too few classes, a class without an image or in two parts, an
-        image that cannot be decoded.
+      OptionError: no folder, no or too few classes, a class without an image or in two parts,
+        both ``val`` and ``validation``, an image that cannot be decoded.
     """
     if not SIZES[0] <= image_size <= SIZES[1]:
         raise OptionError(f"image_size must be from {SIZES[0]} to {SIZES[1]}, not {image_size}.")
@@ -39,8 +40,7 @@ def load(
         raise OptionError(f"channels must be 1 (grey) or 3 (RGB), not {channels}.")
     if data_dir is None:
         raise OptionError("A folder of images needs a data folder; none was named.")
-    if not data_dir.is_dir():
-        raise OptionError(f"The data folder {data_dir} does not exist.")
+    check_data_dir(data_dir, "name one that has a folder of images for each class")
     names = {path.name for path in subfolders(data_dir)}
     divided = {"train", "test"} <= names
     parts = _divided(data_dir, names) if divided else _by_shuffle(data_dir, seed)
@@ -56,6 +56,11 @@ def load(
 
 
 def _divided(folder: pathlib.Path, names: set[str]) -> dict[str, Files]:
+    if {"val", "validation"} <= names:
+        raise OptionError(
+            f"{folder} has both val and validation, of which only one can be the validation "
+            "classes; rename or merge them."
+        )
     parts: dict[str, Files] = {}
     for name, part in _PARTS.items():
         if name in names:

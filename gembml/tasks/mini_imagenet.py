@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gembml.options import OptionError
+from gembml.tasks.data_dirs import check_data_dir
 from gembml.tasks.image_files import Files, class_files, read_splits
 from gembml.tasks.images import ImageClasses, Splits, stack
 
@@ -43,13 +44,13 @@ def load(data_dir: pathlib.Path | None, *, allow_pickle: bool = False) -> Splits
       allow_pickle: whether to read pickles. Reading one runs whatever code it contains.
 
     Raises:
-      OptionError: no such folder or layout, other numbers of classes, an image that is missing or
-        cannot be decoded, or pickles without ``allow_pickle``.
+      OptionError: no such folder or layout, other numbers of classes, an image that is missing,
+        cannot be decoded or is there twice, a class in two parts, or pickles without
+        ``allow_pickle``.
     """
     if data_dir is None:
         raise OptionError(f"miniImageNet needs a data folder that holds {_NEEDED}.")
-    if not data_dir.is_dir():
-        raise OptionError(f"The data folder {data_dir} does not exist.")
+    check_data_dir(data_dir, f"miniImageNet needs one that holds {_NEEDED}")
     for folder in (data_dir / "mini_imagenet", data_dir):
         description = f"miniImageNet, Ravi & Larochelle's 64 / 16 / 20 classes, from {folder}"
         if all((folder / name).is_dir() for name in _PARTS.values()):
@@ -57,6 +58,7 @@ def load(data_dir: pathlib.Path | None, *, allow_pickle: bool = False) -> Splits
             return _from_files(files, description)
         if all((folder / f"{name}.csv").is_file() for name in _PARTS.values()):
             files = {part: _csv_files(folder, name) for part, name in _PARTS.items()}
+            _check_listed_once(files)
             return _from_files(files, description)
         pickles = {
             part: folder / f"mini-imagenet-cache-{name}.pkl" for part, name in _PARTS.items()
@@ -99,17 +101,38 @@ def _csv_files(folder: pathlib.Path, part: str) -> Files:
     return {label: sorted(files[label]) for label in sorted(files)}
 
 
+def _check_listed_once(parts: dict[str, Files]) -> None:
+    """An image that is there twice could be in a task's support and in its query."""
+    list_of: dict[pathlib.Path, str] = {}
+    for part, files in parts.items():
+        for image in (image for images in files.values() for image in images):
+            path = f"{_PARTS[part]}.csv"
+            if image in list_of:
+                where = f"twice in {path}"
+                if list_of[image] != path:
+                    where = f"in both {list_of[image]} and {path}"
+                raise OptionError(f"The image {image} is listed {where}, and should be once.")
+            list_of[image] = path
+
+
 def _from_pickles(paths: dict[str, pathlib.Path], description: str, allow_pickle: bool) -> Splits:
     if not allow_pickle:
         raise OptionError(
             f"{paths['train'].parent} holds miniImageNet as pickles, and reading a pickle runs "
-            "whatever code it contains: if you trust where they come from, set allow_pickle=True."
+            "whatever code it contains: if you trust where they come from, give --allow_pickle "
+            "(in Python, allow_pickle=True)."
         )
     classes: dict[str, ImageClasses] = {}
     names: dict[str, tuple[str, ...]] = {}
     for part, path in paths.items():
         by_name = _unpickled(path)
         _check(part, len(by_name))
+        for other, taken in names.items():
+            for name in sorted(set(taken) & set(by_name)):
+                raise OptionError(
+                    f"The class {name} is in both {paths[other].name} and {path.name}, where "
+                    "meta-learning needs classes at test that it was not trained on."
+                )
         names[part] = tuple(sorted(by_name))
         classes[part] = stack(by_name[name] for name in names[part])
     return Splits(
@@ -123,10 +146,11 @@ def _unpickled(path: pathlib.Path) -> dict[str, list[np.ndarray]]:
         with path.open("rb") as file:
             content: Any = pickle.load(file, encoding="latin1")  # some were written by Python 2
         images = np.asarray(content["image_data"])
-        by_name = {
-            str(name): list(images[np.asarray(indices, int)])
+        rows = {
+            str(name): np.asarray(indices, int).reshape(-1)
             for name, indices in content["class_dict"].items()
         }
+        by_name = {name: list(images[indices]) for name, indices in rows.items()}
     except Exception as error:  # whatever the code in it does
         raise OptionError(
             f"{path} cannot be read as a pickle of image_data and class_dict ({error!r})."
@@ -137,4 +161,13 @@ def _unpickled(path: pathlib.Path) -> dict[str, list[np.ndarray]]:
         )
     if not all(by_name.values()):
         raise OptionError(f"{path} has a class without an image.")
+    class_of: dict[int, str] = {}
+    for name, indices in rows.items():
+        for index in (indices % len(images)).tolist():  # -1 is the last one also
+            if index in class_of:
+                raise OptionError(
+                    f"{path} has its image {index} twice, in the class {class_of[index]} and "
+                    f"{'again there' if class_of[index] == name else f'in {name}'}."
+                )
+            class_of[index] = name
     return by_name

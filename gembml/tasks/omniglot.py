@@ -17,7 +17,7 @@ import numpy as np
 from gembml.options import OptionError
 from gembml.tasks import omniglot_tfds
 from gembml.tasks.archives import Bounds, read_zip, sha256
-from gembml.tasks.data_dirs import cache_dir, preparing, read_arrays
+from gembml.tasks.data_dirs import cache_dir, check_data_dir, preparing, read_arrays
 from gembml.tasks.decoding import decode, resized
 from gembml.tasks.images import ImageClasses, Splits, divide, shuffled, stack
 
@@ -59,7 +59,7 @@ def load(
 
     Raises:
       OptionError: an unknown split, no archives and no network, or an archive that is not whole,
-        not Omniglot, or not safe to read.
+        not Omniglot, has a drawing twice, or is not safe to read.
 
     Warns:
       UserWarning: an archive's SHA-256 differs from upstream's.
@@ -112,8 +112,7 @@ def _local_archives(data_dir: pathlib.Path | None) -> dict[str, pathlib.Path] | 
     """The two archives, or None if there is not one of them."""
     if data_dir is None:
         return None
-    if not data_dir.is_dir():
-        raise OptionError(f"The data folder {data_dir} does not exist.")
+    check_data_dir(data_dir, omniglot_tfds.what_to_put(list(LABELS), data_dir / "omniglot"))
     for folder in (data_dir / "omniglot", data_dir):
         found = {name: folder / name for name in LABELS if (folder / name).is_file()}
         if len(found) == len(LABELS):
@@ -151,9 +150,13 @@ def _key(hashes: dict[str, str]) -> str:
 def _warn_if_different(hashes: dict[str, str]) -> None:
     for name, upstream in UPSTREAM_SHA256.items():
         if hashes[name] != upstream:
-            warnings.warn(
+            # It is about a file, so it is shown without a line of the program.
+            warnings.warn_explicit(
                 f"Omniglot: the SHA-256 of {name} is {hashes[name]}, not upstream's {upstream}.",
-                stacklevel=4,
+                UserWarning,
+                filename=name,
+                lineno=0,
+                module=__name__,
             )
 
 
@@ -166,6 +169,7 @@ def _prepare(archives: dict[str, pathlib.Path], folder: pathlib.Path) -> None:
                 f"{archives[name]} holds {len(characters)} characters, where Omniglot's holds "
                 f"{len(expected)}, numbered {expected[0] + 1} to {expected[-1] + 1}."
             )
+    _check_names(archives, drawings)
     classes: dict[int, list[np.ndarray]] = {}
     names: dict[int, str] = {}
     evaluation: dict[int, bool] = {}
@@ -185,12 +189,34 @@ def _prepare(archives: dict[str, pathlib.Path], folder: pathlib.Path) -> None:
     )
 
 
+def _check_names(
+    archives: dict[str, pathlib.Path], drawings: dict[str, list[omniglot_tfds.Drawing]]
+) -> None:
+    """A character's name is that of a class, so no two have the same."""
+    label_of: dict[tuple[str, int], int] = {}
+    for name, path in archives.items():
+        for d in drawings[name]:
+            label = label_of.setdefault((d.alphabet, d.character), d.label)
+            if label != d.label:
+                raise OptionError(
+                    f"{path} has {d.alphabet}/character{d.character:02} as the number "
+                    f"{d.label + 1}, which was already the number {label + 1}."
+                )
+
+
 def _drawings(path: pathlib.Path) -> list[omniglot_tfds.Drawing]:
-    """The drawings of an archive, each of which decodes."""
+    """The drawings of an archive, each of which decodes and is there once."""
     drawings = []
+    member_of: dict[tuple[int, int], str] = {}
     for name, png in read_zip(path, _BOUNDS):
         drawing = omniglot_tfds.drawing(name, png)
         if drawing is not None:
+            first = member_of.setdefault((drawing.label, drawing.drawer), name)
+            if len(member_of) == len(drawings):
+                raise OptionError(
+                    f"{path} has the drawing {name!r} twice"
+                    + ("." if first == name else f", first as {first!r}.")
+                )
             decode(png, f"{name} in {path}", channels=1, size=RAW_SIZE)
             drawings.append(drawing)
     return drawings

@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 import re
+import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,17 +52,23 @@ def drawing(name: str, png: bytes) -> Drawing | None:
 
 
 def download(names: Sequence[str], folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Upstream's archives, by tensorflow-datasets' own download, which compares their SHA-256.
+    """The archives at :data:`URL`, by tensorflow-datasets' own download, whatever their SHA-256.
 
     Raises:
-      OptionError: there is no network, no such file, or not the expected one.
+      OptionError: there is no network, or no such file.
     """
     tfds = optional("tensorflow_datasets", "tensorflow-datasets")
     try:
         # Its download retries for minutes where there is no network, and blocks meanwhile.
         request = urllib.request.Request(URL + names[0], method="HEAD")
         urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
-        manager = tfds.download.DownloadManager(download_dir=folder)
+        # Other archives than those that tensorflow-datasets knows are recorded, not refused: the
+        # caller compares them.
+        manager = tfds.download.DownloadManager(
+            download_dir=folder,
+            register_checksums=True,
+            register_checksums_path=folder / "checksums.tsv",
+        )
         return {
             name: pathlib.Path(path)
             for name, path in manager.download({name: URL + name for name in names}).items()
@@ -69,10 +76,18 @@ def download(names: Sequence[str], folder: pathlib.Path) -> dict[str, pathlib.Pa
     except Exception as error:  # of urllib, requests and tensorflow-datasets
         reason = str(getattr(error, "reason", error)).splitlines()[0]
         raise OptionError(
-            f"Omniglot cannot be downloaded ({reason}): put {' and '.join(names)} from {URL} into "
-            "<data folder>/omniglot, for example with: "
-            f"curl -L --remote-name-all {' '.join(URL + name for name in names)}"
+            f"Omniglot cannot be downloaded ({reason}): "
+            f"{what_to_put(names, pathlib.Path('DATA_DIR', 'omniglot'))}."
         ) from error
+
+
+def what_to_put(names: Sequence[str], folder: pathlib.Path) -> str:
+    """A clause that says where the archives go, and a command that puts them there."""
+    return (
+        f"put {' and '.join(names)} from {URL} into {folder}, for example with: "
+        f"curl -L --create-dirs --output-dir {shlex.quote(str(folder))} "
+        f"--remote-name-all {' '.join(URL + name for name in names)}"
+    )
 
 
 def prepare(drawings: Mapping[str, Sequence[Drawing]], folder: pathlib.Path) -> Iterator[Example]:

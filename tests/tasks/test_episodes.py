@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gembml.options import OptionError
+from gembml.tasks import episodes as episodes_module
 from gembml.tasks.episodes import (
     Episode,
     EpisodeShape,
@@ -155,6 +156,44 @@ def test_many_tasks_are_drawn_and_gathered_in_one_program():
 def test_episodes_that_cannot_be_drawn_are_refused(changes, sentence):
     with pytest.raises(OptionError, match=sentence):
         check_shape(numbered_images(COUNTS), SHAPE._replace(**changes), "abcdef")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"ways": 7, "rotations": False},
+            r"^ways must be at most 6, the number of classes for validation \(6\), not 7\.$",
+        ),
+        (
+            {"queries": 4},
+            r"^shots \+ config.test_queries must be at most 4, the number of images of the "
+            r"validation class a, not 1 \+ 4\.$",
+        ),
+        ({"queries": 0}, r"^config.test_queries must be at least 1, not 0\.$"),
+    ],
+)
+def test_refusals_name_the_split_and_the_option(changes, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        check_shape(
+            numbered_images(COUNTS),
+            SHAPE._replace(**changes),
+            "abcdef",
+            split="validation",
+            queries_option="config.test_queries",
+        )
+
+
+def test_many_images_of_a_class_are_drawn_as_if_the_loop_were_unrolled(monkeypatch):
+    counts, shape = np.array([30, 20, 25], np.int32), EpisodeShape(ways=2, shots=5, queries=15)
+    draw = jax.jit(lambda key: sample_episode(key, counts, shape))(jax.random.key(0))
+    assert all(len(set(row)) == 20 for row in draw.images.tolist())
+    monkeypatch.setattr(episodes_module, "_MOST_UNROLLED", 20)
+    unrolled = jax.jit(lambda key: sample_episode(key, counts, shape))(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, draw, unrolled)
+    # A loop of 600 steps, unrolled, would not compile within the tests' patience.
+    large = jax.jit(lambda key: sample_episode(key, np.full(3, 600), shape._replace(queries=595)))
+    assert sorted(large(jax.random.key(1)).images[0].tolist()) == list(range(600))
 
 
 def test_episodes_that_can_be_drawn_are_not_refused():

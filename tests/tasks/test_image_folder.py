@@ -1,5 +1,6 @@
 """A user's own folder of images; the cache that all data sets share; the table of data sets."""
 
+import io
 import os
 import pathlib
 import time
@@ -7,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gembml.options import OptionError
-from gembml.tasks import data_dirs, datasets, image_files, image_folder
+from gembml.tasks import data_dirs, datasets, decoding, image_files, image_folder
 from gembml.tasks.images import ImageClasses
 from tests.small_images import class_folders, huge_png, png
 
@@ -92,7 +94,9 @@ def refusal(folder: pathlib.Path | None, cache: pathlib.Path, **options: Any) ->
 
 def test_bad_folders_are_refused(tmp_path, folder, cache):
     assert "none was named" in refusal(None, cache)
-    assert "does not exist" in refusal(tmp_path / "missing", cache)
+    assert "does not exist: name one" in refusal(tmp_path / "missing", cache)
+    (tmp_path / "file").write_text("")
+    assert "is a file, not a folder" in refusal(tmp_path / "file", cache)
     (tmp_path / "empty").mkdir()
     assert "has no folders of images" in refusal(tmp_path / "empty", cache)
     (folder / "class_3" / "0.png").rename(folder / "class_3" / "0.txt")
@@ -106,6 +110,33 @@ def test_too_few_classes_are_refused(tmp_path, cache):
     class_folders(tmp_path / "two" / "train", dict.fromkeys("ab", 1))
     class_folders(tmp_path / "two" / "test", {"c": 1})
     assert "has 1 class, and tasks need at least 2" in refusal(tmp_path / "two", cache)
+
+
+def test_two_folders_for_validation_are_refused(tmp_path, cache):
+    for i, part in enumerate(("train", "val", "validation", "test")):
+        class_folders(tmp_path / "data" / part, {f"{i}a": 1, f"{i}b": 1})
+    assert "has both val and validation" in refusal(tmp_path / "data", cache)
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_photographs_are_turned_as_their_exif_data_say(kind, orientation, tmp_path):
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:8, :8] = 255  # the top left corner
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "photograph", kind, exif=exif)
+    image = decoding.decode(tmp_path / "photograph", "photograph", channels=1)
+    turns = {3: 2, 6: -1, 8: 1}.get(orientation or 1, 0)  # by 90 degrees, counter-clockwise
+    expected = np.rot90(pixels[..., 0], turns)
+    np.testing.assert_allclose(np.asarray(image, int), expected.astype(int), atol=40)
+
+
+def test_damaged_exif_data_turn_nothing():
+    file = io.BytesIO()
+    Image.new("RGB", (4, 2)).save(file, "JPEG", exif=b"Exif\0\0no EXIF data")
+    assert decoding.decode(file.getvalue(), "damaged", channels=3).size == (4, 2)
 
 
 def test_a_class_in_two_parts_is_refused(tmp_path, cache):
@@ -186,5 +217,7 @@ def test_data_sets_are_loaded_by_name(folder, monkeypatch):
 def test_unknown_data_sets_and_options_are_refused():
     with pytest.raises(OptionError, match="one of omniglot, mini_imagenet, image_folder, not cub"):
         datasets.load("cub")
-    with pytest.raises(OptionError, match="omniglot has no option size; it has split, seed"):
+    with pytest.raises(OptionError, match=r"omniglot has no option size; it has split\."):
         datasets.load("omniglot", size=3)
+    with pytest.raises(OptionError, match=r"it has image_size, channels\."):
+        datasets.load("image_folder", split="alphabet")

@@ -105,7 +105,7 @@ def test_pickles_are_refused_without_permission(tmp_path, cache):
     write_pickles(tmp_path)
     sentence = refusal(tmp_path, cache)
     assert "reading a pickle runs whatever code it contains" in sentence
-    assert "allow_pickle=True" in sentence
+    assert "--allow_pickle" in sentence
 
 
 class Evil:
@@ -138,6 +138,42 @@ def test_without_permission_no_code_in_a_pickle_runs(tmp_path, cache):
 def test_other_pickles_are_refused(changes, reason, tmp_path, cache):
     write_pickles(tmp_path, **changes)
     assert reason in refusal(tmp_path, cache, allow_pickle=True)
+
+
+@pytest.mark.parametrize("again", [5, 5 - 64])
+def test_an_image_that_a_pickle_has_twice_is_refused(again, tmp_path, cache):
+    classes = {name: [i] for i, name in enumerate(names("train"))}
+    write_pickles(tmp_path, class_dict=classes | {names("train")[7]: [7, again]})
+    sentence = refusal(tmp_path, cache, allow_pickle=True)
+    assert "has its image 5 twice, in the class ntrain05 and in ntrain07" in sentence
+    write_pickles(tmp_path, class_dict=classes | {names("train")[5]: [5, again]})
+    sentence = refusal(tmp_path, cache, allow_pickle=True)
+    assert "has its image 5 twice, in the class ntrain05 and again there" in sentence
+
+
+def test_a_class_in_two_pickles_is_refused(tmp_path, cache):
+    write_pickles(tmp_path)
+    path = tmp_path / "mini-imagenet-cache-test.pkl"
+    content = pickle.loads(path.read_bytes())
+    content["class_dict"]["ntrain03"] = content["class_dict"].pop("ntest03")
+    path.write_bytes(pickle.dumps(content))
+    sentence = refusal(tmp_path, cache, allow_pickle=True)
+    assert "The class ntrain03 is in both mini-imagenet-cache-train.pkl and mini" in sentence
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("ntest030001.png,ntest03", "twice in test.csv"),
+        ("ntest030001.png,ntest04", "twice in test.csv"),
+        ("ntrain030001.png,ntest03", "in both train.csv and test.csv"),
+    ],
+)
+def test_an_image_that_is_listed_twice_is_refused(line, where, tmp_path, cache):
+    write_csv(tmp_path)
+    with (tmp_path / "test.csv").open("a") as file:
+        file.write(f"{line}\n")
+    assert f"{line.split(',')[0]} is listed {where}" in refusal(tmp_path, cache)
 
 
 def test_what_is_no_pickle_is_refused(tmp_path, cache):

@@ -153,7 +153,10 @@ def test_archives_that_are_not_upstreams_give_a_warning_with_both_hashes(data_di
     for name, warning in zip(omniglot.LABELS, caught, strict=True):
         for text in (name, hashes[name], omniglot.UPSTREAM_SHA256[name]):
             assert text in str(warning.message)
-        assert warning.filename == __file__
+        shown = warnings.formatwarning(
+            warning.message, warning.category, warning.filename, warning.lineno, warning.line
+        )
+        assert shown == f"{name}:0: UserWarning: {warning.message}\n"
     (record,) = prepared.glob("omniglot/*/archives.json")
     assert json.loads(record.read_text())["sha256"] == hashes
 
@@ -180,20 +183,38 @@ def test_the_stock_data_source_reads_what_was_prepared(prepared):
 
 
 @pytest.mark.usefixtures("cache")
-def test_archives_are_downloaded_where_there_are_none(data_dir, monkeypatch):
+@pytest.mark.parametrize("registered", [True, False])
+def test_archives_are_downloaded_where_there_are_none(registered, data_dir, monkeypatch):
     handler = functools.partial(QuietHandler, directory=str(data_dir / "omniglot"))
     hashes = {n: archives.sha256(data_dir / "omniglot" / n) for n in omniglot.LABELS}
-    monkeypatch.setattr(omniglot, "UPSTREAM_SHA256", hashes)
+    if registered:
+        monkeypatch.setattr(omniglot, "UPSTREAM_SHA256", hashes)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        monkeypatch.setattr(omniglot_tfds, "URL", f"http://127.0.0.1:{server.server_port}/")
+        url = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(omniglot_tfds, "URL", url)
+        # What tensorflow-datasets expects of these addresses.
+        known = {
+            url + name: tfds.download.checksums.UrlInfo(size=1, checksum=upstream, filename=name)
+            for name, upstream in omniglot.UPSTREAM_SHA256.items()
+        }
+        if not registered:
+            monkeypatch.setattr(tfds.download.checksums, "get_all_url_infos", lambda: known)
         try:
-            assert load(None).train.images.shape[0] == 1100
+            if registered:
+                assert load(None).train.images.shape[0] == 1100
+            else:
+                with pytest.warns(UserWarning, match="SHA-256") as caught:
+                    assert omniglot.load(None).train.images.shape[0] == 1100
+                for name, warning in zip(omniglot.LABELS, caught, strict=True):
+                    assert hashes[name] in str(warning.message)
+                    assert omniglot.UPSTREAM_SHA256[name] in str(warning.message)
         finally:
             server.shutdown()
             thread.join()
-    load(None)
+    if registered:
+        load(None)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -212,8 +233,15 @@ def refusal(data_dir: pathlib.Path | None, cache: pathlib.Path) -> str:
     return sentence
 
 
-def test_a_missing_folder_is_refused(tmp_path, cache):
-    assert "missing does not exist" in refusal(tmp_path / "missing", cache)
+def test_a_missing_folder_is_refused_with_what_to_put_there(tmp_path, cache):
+    folder = tmp_path / "missing"
+    sentence = refusal(folder, cache)
+    assert "missing does not exist: put" in sentence
+    assert f"into {folder / 'omniglot'}, " in sentence
+    for name in omniglot.LABELS:
+        assert omniglot_tfds.URL + name in sentence
+    folder.write_text("")
+    assert "missing is a file, not a folder: put" in refusal(folder, cache)
 
 
 def test_one_missing_archive_is_named_with_its_address(data_dir, tmp_path, cache):
@@ -250,6 +278,41 @@ def test_a_damaged_member_is_refused(bad, data_dir, cache):
     content[100:140] = bytes(40)
     bad.write_bytes(content)
     assert "is not a whole zip archive" in refusal(bad.parent, cache)
+
+
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_damaged_member_is_named_whatever_its_compression(compression, bad, cache):
+    with zipfile.ZipFile(bad, "w", compression) as archive:
+        archive.writestr("x.png", np.random.default_rng(0).bytes(1000))
+    whole = bad.read_bytes()
+    beginning = f"{bad} is not a whole zip archive (its member 'x.png' is damaged: "
+    start = 30 + len("x.png")  # of the contents, behind the member's own header
+    for damage in (b"\xff" * 4, b"\xff" * 40, bytes(40)):
+        bad.write_bytes(whole[:start] + damage + whole[start + len(damage) :])
+        assert refusal(bad.parent, cache).startswith(beginning)
+    middle = start + 300
+    bad.write_bytes(whole[:middle] + b"\xff" * 40 + whole[middle + 40 :])
+    assert refusal(bad.parent, cache).startswith(beginning)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "value", "reason"),
+    [((6, 8), 1, "encrypted"), ((8, 10), 99, "compression")],
+    ids=["encrypted", "compression"],
+)
+def test_a_member_that_cannot_be_read_is_named(offsets, value, reason, bad, cache):
+    write_zip(bad, {"x.png": bytes(1000)})
+    content = bytearray(bad.read_bytes())
+    central = content.index(b"PK\x01\x02")
+    for place in (offsets[0], central + offsets[1]):  # in the member's header and in the list
+        content[place] = value
+    bad.write_bytes(content)
+    sentence = refusal(bad.parent, cache)
+    assert sentence.startswith(f"{bad} is a zip archive with a member that cannot be read: ")
+    assert reason in sentence
+    assert "('x.png')" in sentence
 
 
 def test_what_is_no_archive_is_refused(bad, cache):
@@ -314,6 +377,29 @@ def test_an_archive_without_all_characters_is_refused(bad, cache):
     gone = some_member(members).rsplit("/", 1)[0]
     write_zip(bad, {n: content for n, content in members.items() if not n.startswith(gone)})
     assert "holds 658 characters, where Omniglot's holds 659" in refusal(bad.parent, cache)
+
+
+@pytest.mark.parametrize("folder", ["other", "images_evaluation"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_drawing_that_is_there_twice_is_named(folder, bad, data_dir, cache):
+    bad.write_bytes((data_dir / "omniglot" / EVALUATION).read_bytes())
+    first = some_member(omniglot_members(EVALUATION))
+    second = first.replace("images_evaluation", folder)
+    with zipfile.ZipFile(bad, "a") as archive:
+        archive.writestr(second, omniglot_members(EVALUATION)[first])
+    sentence = refusal(bad.parent, cache)
+    assert f"{bad} has the drawing {second!r} twice" in sentence
+    assert (f"first as {first!r}" in sentence) == (first != second)
+
+
+def test_two_characters_of_one_name_are_refused(bad, cache):
+    members = omniglot_members(EVALUATION)
+    renamed = {
+        name.replace("Other_0/character02", "Other_0/character01"): content
+        for name, content in members.items()
+    }
+    write_zip(bad, renamed)
+    assert "has Other_0/character01 as the number" in refusal(bad.parent, cache)
 
 
 def test_the_archives_in_each_others_place_are_refused(data_dir, tmp_path, cache):
