@@ -53,8 +53,8 @@ def _same(x: jax.Array, shots: int) -> jax.Array:
 
 
 def _blended(x: jax.Array, shots: int) -> jax.Array:
-    """Each support image under a paler one of the next class."""
-    return jnp.maximum(x, 0.7 * jnp.roll(x, -shots, axis=0))
+    """Each support image under a paler one of the class before it."""
+    return jnp.maximum(x, 0.7 * jnp.roll(x, shots, axis=0))
 
 
 def _cut(x: jax.Array, shots: int) -> jax.Array:

@@ -105,11 +105,18 @@ class CNN(nn.Module):
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
-    """The maximum of each 2 x 2 square; a last odd row or column is left out."""
+    """The maximum of each 2 x 2 square; a last odd row or column is left out.
+
+    By selections: the gradient of ``jnp.max`` asks which entries equal the maximum, and where XLA
+    computes them a second time with other rounding none does, which gives 0 / 0.
+    """
     n, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
-    x = x[:, : 2 * rows, : 2 * columns]
-    return jnp.max(x.reshape(n, rows, 2, columns, 2, channels), axis=(2, 4))
+    x = x[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels)
+    upper, lower = x[:, :, 0], x[:, :, 1]
+    x = jnp.where(upper >= lower, upper, lower)
+    left, right = x[:, :, :, 0], x[:, :, :, 1]
+    return jnp.where(left >= right, left, right)
 
 
 def local_reparameterization(
