@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The README's few-shot results on CPU cores: 32 filters, 4 tasks per meta-step, one seed.
+# The README's few-shot results on CPU cores: 32 filters, 4 tasks per meta-step.
 #
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
@@ -11,19 +11,19 @@ jobs=${1:-2}
 python=${PYTHON:-python}
 
 commands() {
-  local algorithm
+  local algorithm seed
   for algorithm in gem_bml_plus fomaml; do
-    echo "5_way_1_shot/$algorithm --algorithm=$algorithm --meta_steps=40000"
-    echo "5_way_1_shot_alphabet/$algorithm --algorithm=$algorithm --split=alphabet --meta_steps=15000"
-  done
-  for algorithm in gem_bml_plus fomaml maml; do
-    echo "20_way_1_shot/$algorithm --algorithm=$algorithm --ways=20 --meta_steps=8000"
+    for seed in 0 1; do
+      echo "5_way_1_shot $algorithm $seed --meta_steps=40000"
+    done
+    echo "20_way_1_shot $algorithm 0 --ways=20 --meta_steps=8000 --config.evaluate_every=4000"
   done
 }
 
 failed=0
-commands | while read -r name flags; do
-  echo "$flags --config.filters=32 --config.meta_batch=4 --workdir=runs/few_shot_cpu/omniglot_$name/seed_0"
+commands | while read -r task algorithm seed flags; do
+  echo "--algorithm=$algorithm --seed=$seed $flags --config.filters=32 --config.meta_batch=4" \
+    "--workdir=runs/few_shot_cpu/omniglot_$task/$algorithm/seed_$seed"
 done | xargs -P "$jobs" -I{} sh -c "$python -m experiments.few_shot {}" || failed=1
 run=runs/few_shot_cpu/omniglot_5_way_1_shot/gem_bml_plus/seed_0
 "$python" -m experiments.variance_study --run="$run" --tasks=150 --workdir=runs/few_shot_cpu/variance_study
@@ -32,7 +32,8 @@ for results in runs/few_shot_cpu/*/*/seed_*/results.json; do
   cp "$results" "experiments/results/few_shot_cpu/${results#runs/few_shot_cpu/}"
 done
 mkdir -p experiments/results/few_shot_cpu/variance_study
-cp runs/few_shot_cpu/variance_study/variance_study.* experiments/results/few_shot_cpu/variance_study/
+cp runs/few_shot_cpu/variance_study/variance_study.json experiments/results/few_shot_cpu/variance_study/
+cp runs/few_shot_cpu/variance_study/variance_study.png experiments/results/variance_study.png
 cp "$run"/episodes.png experiments/results/episodes.png
 "$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
 exit "$failed"

@@ -1,0 +1,212 @@
+"""The few-shot program from the command line to its files, and every algorithm on tiny images."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.few_shot_presets import preset
+from experiments.few_shot_problem import make_experiment
+from experiments.report_inputs import find_results
+from gembml import ALGORITHMS
+from gembml.tasks.images import ImageClasses
+from gembml.training import read_metrics
+from tests.programs import Programs
+from tests.small_images import omniglot_archives, png
+
+TINY = (
+    "--config.filters=4",
+    "--config.layers=2",
+    "--config.meta_batch=2",
+    "--config.queries=1",
+    "--config.test_queries=1",
+    "--config.test_steps=2",
+    "--config.test_tasks=4",
+    "--config.validation_tasks=2",
+    "--config.steps_per_dispatch=1",
+    "--config.evaluate_every=1",
+    "--config.checkpoint_every=1",
+    "--ways=2",
+    "--meta_steps=2",
+)
+SAMPLED = "--config.test_samples=2"
+FIGURES = ("accuracy_against_steps", "episodes", "learning_curve", "reliability")
+
+
+@pytest.fixture(scope="module")
+def few_shot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Runs the program quickly, many times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEMBML_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("GEMBML_DATA_DIR", raising=False)
+        with Programs(tmp_path_factory.mktemp("programs"), "few_shot") as server:
+            yield server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Options that name a folder of 10 classes of 3 images: 6 for training, 2 and 2 held out."""
+    data = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    for c in range(10):
+        (data / f"class_{c}").mkdir()
+        for i in range(3):
+            pixels = generator.integers(0, 256, (12, 12), np.uint8)
+            (data / f"class_{c}" / f"{i}.png").write_bytes(png(pixels))
+    return ("--dataset=image_folder", f"--data_dir={data}", "--image_size=12")
+
+
+@pytest.fixture(scope="module")
+def whole(few_shot, folder, tmp_path_factory) -> pathlib.Path:
+    """The work directory of an uninterrupted run of GEM-BML+."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    finished = few_shot.run(*folder, *TINY, SAMPLED, f"--workdir={workdir}")
+    assert finished.code == 0, finished.stderr
+    assert "batch norm: transductive" in finished.stdout
+    assert "batch norm: support" in finished.stdout
+    assert str(workdir / "results.json") in finished.stdout
+    return workdir
+
+
+def results_of(workdir: pathlib.Path) -> dict[str, Any]:
+    return json.loads((workdir / "results.json").read_text())
+
+
+def assert_measures(measures: dict[str, Any]) -> None:
+    assert set(measures) == {
+        *("accuracy", "accuracy_ci95", "nll", "nll_ci95"),
+        *("ece", "mce", "ece_10_bins", "mce_10_bins"),
+    }
+    for values in measures.values():
+        assert list(values) == ["0", "1", "2"]
+        assert all(isinstance(value, float) for value in values.values())
+    assert all(0 <= value <= 1 for value in measures["accuracy"].values())
+
+
+def test_a_run_leaves_results_that_the_report_takes_figures_metrics_and_checkpoints(whole):
+    results = results_of(whole)
+    identity = ("experiment", "dataset", "split", "algorithm", "seed", "meta_steps", "test_tasks")
+    assert {name: results[name] for name in identity} == {
+        "experiment": "few_shot",
+        "dataset": "image_folder",
+        "split": "own",
+        "algorithm": "gem_bml_plus",
+        "seed": 0,
+        "meta_steps": 2,
+        "test_tasks": 4,
+    }
+    assert results["config"]["filters"] == 4
+    assert "6 / 2 / 2 classes" in results["data"]
+    assert results["device"].startswith("CPU")
+    assert results["devices"] == 1
+    assert_measures(results["metrics"])
+    assert_measures(results["support_statistics"])
+    bins = results["reliability"]["2"]
+    assert sum(bins["count"]) == 4 * 2 * 1  # tasks, ways, queries
+    inputs = find_results([str(whole)])
+    assert (len(inputs.results), inputs.skipped) == (1, [])
+    for name in FIGURES:
+        assert (whole / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    rows = read_metrics(whole / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert {"accuracy_0", "accuracy_1", "accuracy_2", "nll", "meta_gradient_norm"} <= set(rows[0])
+    assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == ["1", "2"]
+
+
+def test_a_run_that_was_stopped_ends_as_an_uninterrupted_one(few_shot, folder, whole, tmp_path):
+    # What is left when the process is killed after the first checkpoint.
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "2")
+    (workdir / "results.json").unlink()
+    finished = few_shot.run(*folder, *TINY, SAMPLED, f"--workdir={workdir}")
+    assert finished.code == 0, finished.stderr
+    assert "Resumed at meta-step 1 of 2." in finished.stdout
+
+    def timeless(directory: pathlib.Path) -> dict[str, Any]:
+        return {k: v for k, v in results_of(directory).items() if k not in ("seconds", "command")}
+
+    def digest(directory: pathlib.Path) -> str:
+        about = directory / "checkpoints" / "2" / "about.json"
+        return json.loads(about.read_text())["sha256"]  # of every array
+
+    assert timeless(workdir) == timeless(whole)
+    assert digest(workdir) == digest(whole)
+
+
+def test_omniglot_runs_and_says_that_the_archives_are_not_the_known_ones(few_shot, tmp_path):
+    data = omniglot_archives(tmp_path / "data")
+    finished = few_shot.run(
+        *TINY,
+        "--algorithm=fomaml",
+        "--dataset=omniglot",
+        f"--data_dir={data}",
+        "--split=random_1200",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert finished.code == 0, finished.stderr
+    assert "UserWarning" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    results = results_of(tmp_path / "run")
+    assert (results["dataset"], results["split"]) == ("omniglot", "random_1200")
+    assert results["config"]["rotations"]
+    assert_measures(results["metrics"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data_dir=/nowhere"], "The data folder /nowhere does not exist"),
+        (["--data_dir="], "none was named"),
+        (["--ways=7"], "ways must be at most 6, the number of classes here (6), not 7"),
+        (["--ways=3"], "ways must be at most 2, the number of classes here (2), not 3"),
+        (["--shots=3"], "shots + queries must be at most 3, the number of images of class"),
+        (["--config.test_queries=3"], "shots + queries must be at most 3"),
+        (["--dataset=mnist"], "--dataset must be one of omniglot, mini_imagenet, image_folder"),
+        (["--split=random_1200"], "image_folder has no option split; it has image_size, "),
+        (["--allow_pickle"], "image_folder has no option allow_pickle"),
+        (["--channels=2"], "channels must be 1 (grey) or 3 (RGB), not 2"),
+        (["--dataset=omniglot"], "omniglot has no option image_size"),
+        (["--algorithm=maml", SAMPLED], "--config.test_samples has an effect only with"),
+        (["--algorithm=maml", "--preset=paper"], "prints no numbers for maml"),
+        (["--config.head=sum"], "config.head must be one of mean, flatten"),
+        (["--config.pooling", "--config.layers=4"], "4 poolings leave nothing of an image of 12"),
+        (["--config.tasks_at_once=2", "--config.meta_batch=3"], "must divide the 3 tasks"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_refused_in_one_sentence(few_shot, folder, tmp_path, arguments, sentence):
+    finished = few_shot.run(*folder, *TINY, f"--workdir={tmp_path / 'run'}", *arguments)
+    assert (finished.code, finished.stdout) == (2, ""), finished.stderr
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert sentence in errors[0]
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_s_preset_takes_a_finite_meta_step(algorithm):
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 12, 12, 1), np.uint8)
+    data = ImageClasses(images, np.full(5, 3, np.int32))
+    tuned = preset("tuned", algorithm, "omniglot", 5, 1)
+    # XLA's own convolution compiles in half the time; the command line's runs take the other.
+    tiny = {"filters": 2, "layers": 2, "convolution": "direct", "queries": 2, "meta_batch": 2}
+    config = dataclasses.replace(tuned, **tiny, inner_steps=1, cg_steps=2, num_particles=2)
+    experiment = make_experiment(algorithm, config, data, 10)
+
+    @jax.jit
+    def first_step(key: jax.Array):
+        state = experiment.learner.init(key)
+        return state, *experiment.learner.update(state, key, experiment.sample_tasks(key))
+
+    before, after, metrics = first_step(jax.random.key(0))
+    assert metrics.finite
+    assert metrics.meta_gradient_norm > 0
+    leaves = map(jax.tree.leaves, (before.prior, after.prior))
+    assert any(np.any(a != b) for a, b in zip(*leaves, strict=True))
