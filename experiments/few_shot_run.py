@@ -32,14 +32,16 @@ from gembml.training import open_workdir, read_metrics, train, write_json
 
 def check_episodes(splits: Splits, config: FewShotConfig) -> None:
     """Raise :class:`OptionError` if a split is too small for the episodes that are asked for."""
-    for name, data, queries in (
-        ("train", splits.train, config.queries),
-        ("validation", splits.validation, config.test_queries),
-        ("test", splits.test, config.test_queries),
+    for name, data, option in (
+        ("train", splits.train, "queries"),
+        ("validation", splits.validation, "test_queries"),
+        ("test", splits.test, "test_queries"),
     ):
         if data is not None:
+            queries = getattr(config, option)
             shape = EpisodeShape(config.ways, config.shots, queries, config.rotations)
-            check_shape(data, shape, splits.names[name])
+            names = splits.names[name]
+            check_shape(data, shape, names, split=name, queries_option=f"config.{option}")
 
 
 def fingerprint(splits: Splits) -> str:

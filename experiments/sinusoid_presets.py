@@ -130,6 +130,7 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
                 "antithetic": False,
                 "likelihood": "mse",
                 "meta_optimizer": "adam",
+                "log_std_multiplier": 1.0,
                 "meta_natural": False,
                 "meta_learning_rate": 1e-3,
                 "meta_schedule": "constant",
