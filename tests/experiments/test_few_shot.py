@@ -166,7 +166,10 @@ def test_omniglot_runs_and_says_that_the_archives_are_not_the_known_ones(few_sho
         (["--data_dir="], "none was named"),
         (["--ways=7"], "ways must be at most 6, the number of classes for train (6), not 7"),
         (["--ways=3"], "ways must be at most 2, the number of classes for validation (2), not 3"),
-        (["--shots=3"], "shots + config.queries must be at most 3, the number of images of class"),
+        (
+            ["--shots=3"],
+            "shots + config.queries must be at most 3, the number of images of the train class",
+        ),
         (["--config.test_queries=3"], "shots + config.test_queries must be at most 3"),
         (["--dataset=mnist"], "--dataset must be one of omniglot, mini_imagenet, image_folder"),
         (["--split=random_1200"], "image_folder has no option split; it has image_size, "),
