@@ -125,20 +125,19 @@ class _Connected(Team):
     def exchange(self, text: str) -> list[str]:
         number = next(self._rounds)
         place = "gembml/exchange/{}/{}".format
+        # All have entered the last round, or it would not have ended here; so all have read what was
+        # said before that. Now, and not at the end, when process 0 and its service may be gone.
+        if number > 1:
+            with contextlib.suppress(Exception):
+                self._client.key_value_delete(place(number - 2, self.index))
         try:
             self._client.key_value_set(place(number, self.index), text)
         except Exception:
             _end(self._lost_sentence(0, _NO_SERVICE))
-        texts = [
+        return [
             text if other == self.index else self._wait_for(place(number, other), other)
             for other in range(self.count)
         ]
-        # Who has come here has read what was said before, which nobody needs any more.
-        if number:
-            # A service that is gone is noticed where it is needed.
-            with contextlib.suppress(Exception):
-                self._client.key_value_delete(place(number - 1, self.index))
-        return texts
 
     def _wait_for(self, name: str, other: int) -> str:
         while True:
