@@ -86,7 +86,8 @@ def meta_steps_per_second(
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
     run = meta_steps(built.learner, built.sample_tasks, jax.random.key(1), length)
     began = time.perf_counter()
-    program = constants.compiled(run, state, np.int32(0))
+    placed = {} if mesh is None else {"out_shardings": NamedSharding(mesh, PartitionSpec())}
+    program = constants.compiled(run, state, np.int32(0), **placed)
     seconds = time.perf_counter() - began
     return length / _best(lambda: program(state, np.int32(0)), repeats), seconds
 

@@ -63,9 +63,12 @@ def _check_builds(experiment: Experiment) -> None:
 
 
 def on_devices(data: ImageClasses, mesh: Mesh | None) -> ImageClasses:
-    """The images on the device that computes, or on all of ``mesh``."""
-    data = jax.device_put(data)
-    return data if mesh is None else distributed.replicate(data, mesh)
+    """The images on the device that computes; with a ``mesh`` on the host, as below.
+
+    An array that lies on a mesh cannot be closed over where that mesh is mapped over;
+    :func:`gembml.constants.compiled` puts it there, once.
+    """
+    return jax.device_put(data) if mesh is None else jax.tree.map(np.asarray, data)
 
 
 def _validation(

@@ -30,8 +30,10 @@ def hoisted(fun: Callable, *examples: Any) -> tuple[Callable, list[jax.Array]]:
 def compiled(fun: Callable, *examples: Any, **options: Any) -> Callable:
     """``fun`` compiled for arguments like ``examples``; what it closes over stays where it lies.
 
-    ``options`` are those of ``jax.jit``.
+    ``options`` are those of ``jax.jit``; with ``out_shardings`` it is also where the closed-over
+    arrays are put.
     """
     run, constants = hoisted(fun, *examples)
+    constants = jax.device_put(constants, options.get("out_shardings"))
     program = jax.jit(run, **options).lower(constants, *examples).compile()
     return lambda *arguments: program(constants, *arguments)

@@ -125,8 +125,8 @@ class _Connected(Team):
     def exchange(self, text: str) -> list[str]:
         number = next(self._rounds)
         place = "gembml/exchange/{}/{}".format
-        # All have entered the last round, or it would not have ended here; so all have read what was
-        # said before that. Now, and not at the end, when process 0 and its service may be gone.
+        # All have entered the last round, or it would not have ended here; so all have read what
+        # was said before that. Now, not at the end, when process 0 and its service may be gone.
         if number > 1:
             with contextlib.suppress(Exception):
                 self._client.key_value_delete(place(number - 2, self.index))
