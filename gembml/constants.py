@@ -30,10 +30,12 @@ def hoisted(fun: Callable, *examples: Any) -> tuple[Callable, list[jax.Array]]:
 def compiled(fun: Callable, *examples: Any, **options: Any) -> Callable:
     """``fun`` compiled for arguments like ``examples``; what it closes over stays where it lies.
 
-    ``options`` are those of ``jax.jit``; with ``out_shardings`` it is also where the closed-over
-    arrays are put.
+    ``options`` are those of ``jax.jit``; ``out_shardings`` is also where the closed-over arrays are
+    put, unless it has devices of other processes: there they are sent at each call.
     """
     run, constants = hoisted(fun, *examples)
-    constants = jax.device_put(constants, options.get("out_shardings"))
+    place = options.get("out_shardings")
+    if place is None or place.is_fully_addressable:
+        constants = jax.device_put(constants, place)
     program = jax.jit(run, **options).lower(constants, *examples).compile()
     return lambda *arguments: program(constants, *arguments)
