@@ -47,6 +47,13 @@ SAMPLED = (("posterior family", "gaussian or laplace"),)
 _WEIGHTS = (*GAUSSIAN, ("expectation", "weights"))
 _GRADIENT = (*GAUSSIAN, ("meta_optimizer", "not online_em"))
 _NATURAL = (*GAUSSIAN, ("inner_optimizer", "natural_gradient"))
+_PARTICLES = (("posterior family", "particles"),)
+_GAUSSIAN_ROWS = "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser"
+_QUERY_LOOP = (("algorithm", f"{_GAUSSIAN_ROWS} or reptile"),)
+_PRIOR_TERM = (("algorithm", f"{_GAUSSIAN_ROWS}, platipus or bmaml"),)
+_PRIOR_STD = (("algorithm", f"{_GAUSSIAN_ROWS}, platipus or llama"),)
+_AMORTIZED = (("algorithm", "amortized_bml"),)
+_IMAML = (("algorithm", "imaml"),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +82,7 @@ class LearnerConfig:
         "inner steps on the query set, where lambda_all follows lambda_tr; 0: as inner_steps",
         least=0,
         most=10_000,
-        only=(
-            (
-                "algorithm",
-                "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser or "
-                "reptile",
-            ),
-        ),
+        only=_QUERY_LOOP,
     )
     expectation: str = option(
         "weights",
@@ -99,26 +100,14 @@ class LearnerConfig:
         "weight of the prior's term against the data: the KL of the ELBO, or the log prior of "
         "BMAML's particles",
         least=0.0,
-        only=(
-            (
-                "algorithm",
-                "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser, platipus "
-                "or bmaml",
-            ),
-        ),
+        only=_PRIOR_TERM,
     )
     log_std_init: float = option(
         -3.5,
         "the prior's log std at the start; for llama, where it stays",
         least=-20.0,
         most=10.0,
-        only=(
-            (
-                "algorithm",
-                "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser, platipus "
-                "or llama",
-            ),
-        ),
+        only=_PRIOR_STD,
     )
     log_std_relative: bool = option(
         False,
@@ -155,17 +144,15 @@ class LearnerConfig:
         "whose posterior bounds the evidence of D^tr u D^val: that of the support (Ravi & Beatson) "
         "or of all data (Table 1 of the paper)",
         choices=("support", "all"),
-        only=(("algorithm", "amortized_bml"),),
+        only=_AMORTIZED,
     )
     hyperprior_weight: float = option(
         1e-4,
         "weight of log P(Theta) beside one task's evidence: 1 / (number of tasks)",
         least=0.0,
-        only=(("algorithm", "amortized_bml"),),
+        only=_AMORTIZED,
     )
-    num_particles: int = option(
-        10, "particles", least=1, most=1_000, only=(("posterior family", "particles"),)
-    )
+    num_particles: int = option(10, "particles", least=1, most=1_000, only=_PARTICLES)
     leader_steps: int = option(
         1,
         "steps that the leader is ahead, on D^tr u D^val",
@@ -177,21 +164,21 @@ class LearnerConfig:
         2.0,
         "weight w of w/2 |theta - mu|^2 in the inner problem",
         above=0.0,
-        only=(("algorithm", "imaml"),),
+        only=_IMAML,
     )
     cg_steps: int = option(
         5,
         "conjugate-gradient steps of the implicit gradient",
         least=1,
         most=1_000,
-        only=(("algorithm", "imaml"),),
+        only=_IMAML,
     )
     curvature: str = option(
         "hessian",
         "curvature of the implicit gradient: hessian, as in the paper, or gauss_newton, which is "
         "positive everywhere",
         choices=("hessian", "gauss_newton"),
-        only=(("algorithm", "imaml"),),
+        only=_IMAML,
     )
     curvature_weight: float = option(
         1e-3,
