@@ -10,23 +10,23 @@ import dataclasses
 
 import jax
 
-from gembml import LearnerConfig
-from gembml.config import GAUSSIAN, SAMPLED
+from experiments.run_config import RunConfig, default
+from gembml.config import GAUSSIAN
 from gembml.models.convolution import FORMS, PRECISIONS
 from gembml.models.normalisation import MODES
 from gembml.options import OptionError, option
 
 
 @dataclasses.dataclass(frozen=True)
-class FewShotConfig(LearnerConfig):
-    """A learner's options and those of the few-shot experiments."""
+class FewShotConfig(RunConfig):
+    """A run's options and those of the few-shot experiments."""
 
     ways: int = option(5, "classes per task", least=2, most=1_000)
     shots: int = option(1, "support images per class", least=1, most=1_000)
     queries: int = option(5, "query images per class in meta-training", least=1, most=1_000)
     test_queries: int = option(15, "query images per class at test", least=1, most=1_000)
     rotations: bool = option(True, "whether each rotation by 90 degrees is another class")
-    meta_batch: int = option(16, "tasks per meta-step", least=1, most=100_000)
+    meta_batch: int = default("meta_batch", 16)
     filters: int = option(64, "filters of each convolution", least=1, most=10_000)
     layers: int = option(4, "convolutions", least=1, most=10)
     pooling: bool = option(False, "maxima of 2 x 2 after convolutions of stride 1; else stride 2")
@@ -64,15 +64,9 @@ class FewShotConfig(LearnerConfig):
         least=-1,
         most=100_000,
     )
-    test_steps: int = option(10, "adaptation steps at test", least=1, most=1_000)
-    test_samples: int = option(
-        10, "weight samples of a predictive", least=1, most=1_000, only=SAMPLED
-    )
-    test_tasks: int = option(600, "test tasks", least=2, most=1_000_000)
-    validation_tasks: int = option(100, "validation tasks", least=2, most=1_000_000)
-    steps_per_dispatch: int = option(50, "meta-steps per compiled call", least=1, most=100_000)
-    evaluate_every: int = option(1000, "meta-steps between validations", least=1)
-    checkpoint_every: int = option(500, "meta-steps between checkpoints", least=1)
+    steps_per_dispatch: int = default("steps_per_dispatch", 50)
+    evaluate_every: int = default("evaluate_every", 1000)
+    checkpoint_every: int = default("checkpoint_every", 500)
 
     def on_this_device(self) -> "FewShotConfig":
         """What is left to the device, decided."""

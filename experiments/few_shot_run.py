@@ -141,10 +141,8 @@ def run_experiment(
         directory=directory,
         evaluate=_validation(algorithm, config, splits),
         progress=f"accuracy_{config.test_steps}",
-        steps_per_dispatch=config.steps_per_dispatch,
-        evaluate_every=config.evaluate_every,
-        checkpoint_every=config.checkpoint_every,
         mesh=mesh,
+        **config.intervals(),
     )
     if not distributed.team().first:
         return {}

@@ -6,18 +6,16 @@ paper's appendix C.4.1 as printed.
 
 import dataclasses
 
-from gembml import LearnerConfig
-from gembml.config import SAMPLED
+from experiments.run_config import RunConfig, default
 from gembml.options import OptionError, option
 
 
 @dataclasses.dataclass(frozen=True)
-class SinusoidConfig(LearnerConfig):
-    """A learner's options and those of the sinusoid experiment."""
+class SinusoidConfig(RunConfig):
+    """A run's options and those of the sinusoid experiment."""
 
     shots: int = option(10, "support points of a task, K", least=1, most=10_000)
     queries: int = option(10, "query points of a task in meta-training", least=1, most=10_000)
-    meta_batch: int = option(5, "tasks per meta-step", least=1, most=100_000)
     hidden_units: int = option(40, "units of each hidden layer", least=1, most=10_000)
     hidden_layers: int = option(2, "hidden layers", least=0, most=100)
     likelihood: str = option(
@@ -28,15 +26,9 @@ class SinusoidConfig(LearnerConfig):
     noise_std: float = option(
         0.3, "observation noise of the likelihood", above=0.0, only=(("likelihood", "gaussian"),)
     )
-    test_steps: int = option(20, "adaptation steps at test", least=1, most=1_000)
-    test_samples: int = option(
-        20, "weight samples of a predictive", least=1, most=1_000, only=SAMPLED
-    )
-    test_tasks: int = option(600, "test tasks", least=2, most=1_000_000)
-    validation_tasks: int = option(200, "validation tasks", least=2, most=1_000_000)
-    steps_per_dispatch: int = option(500, "meta-steps per compiled call", least=1, most=100_000)
-    evaluate_every: int = option(2000, "meta-steps between validations", least=1)
-    checkpoint_every: int = option(2000, "meta-steps between checkpoints", least=1)
+    test_steps: int = default("test_steps", 20)
+    test_samples: int = default("test_samples", 20)
+    validation_tasks: int = default("validation_tasks", 200)
 
 
 _GEM: dict[str, object] = {

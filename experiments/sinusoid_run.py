@@ -77,15 +77,6 @@ def _validation(
     return validate
 
 
-def _train_options(config: SinusoidConfig) -> dict[str, Any]:
-    return {
-        "progress": "mse_10",
-        "steps_per_dispatch": config.steps_per_dispatch,
-        "evaluate_every": config.evaluate_every,
-        "checkpoint_every": config.checkpoint_every,
-    }
-
-
 def _finish(
     experiment: Experiment,
     config: SinusoidConfig,
@@ -175,8 +166,9 @@ def run_seeds(
         "num_meta_steps": meta_steps,
         "directory": directory,
         "evaluate": _validation(experiment, config),
+        "progress": "mse_10",
         "mesh": mesh,
-    } | _train_options(config)
+    } | config.intervals()
     if together:
         runs = train_seeds(experiment.learner, experiment.sample_tasks, seeds=seeds, **training)
     else:
