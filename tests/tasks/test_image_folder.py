@@ -1,10 +1,10 @@
 """A user's own folder of images; the cache that all data sets share; the table of data sets."""
 
+import functools
 import io
 import os
 import pathlib
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +14,12 @@ from gembml.options import OptionError
 from gembml.tasks import data_dirs, datasets, decoding, image_files, image_folder
 from gembml.tasks.images import ImageClasses
 from tests.small_images import class_folders, huge_png, png
+from tests.tasks.refused import refused
 
+pytestmark = pytest.mark.usefixtures("cache")
+
+refusal = functools.partial(refused, image_folder.load)
 CLASSES = {f"class_{i}": 2 + i % 3 for i in range(10)}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.setenv("GEMBML_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -81,15 +79,6 @@ def test_a_second_load_reads_the_cache_and_a_changed_file_is_read_again(folder, 
     name = first.names["train"][0]
     (folder / name / "0.png").write_bytes(png(np.full((10, 12), 222, np.uint8)))
     assert values(image_folder.load(folder, image_size=8, channels=1).train)[0][0] == 222
-
-
-def refusal(folder: pathlib.Path | None, cache: pathlib.Path, **options: Any) -> str:
-    """The one sentence of the error; nothing is left in the cache."""
-    with pytest.raises(OptionError) as caught:
-        image_folder.load(folder, **options)
-    assert "\n" not in str(caught.value)
-    assert not [path for path in cache.rglob("*") if path.is_file()]
-    return str(caught.value)
 
 
 def test_bad_folders_are_refused(tmp_path, folder, cache):

@@ -1,5 +1,6 @@
 """miniImageNet in its three layouts."""
 
+import functools
 import pathlib
 import pickle
 from typing import Any
@@ -7,18 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gembml.options import OptionError
 from gembml.tasks import image_files, mini_imagenet
 from gembml.tasks.images import Splits
 from tests.small_images import class_folders, png
+from tests.tasks.refused import refused
 
+pytestmark = pytest.mark.usefixtures("cache")
+
+refusal = functools.partial(refused, mini_imagenet.load)
 PARTS = {"train": 64, "val": 16, "test": 20}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.setenv("GEMBML_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def names(part: str) -> list[str]:
@@ -82,15 +80,6 @@ def test_a_second_load_reads_the_cache(tmp_path, monkeypatch):
     load(tmp_path / "data")
     monkeypatch.setattr(image_files, "_read", None)
     load(tmp_path / "data")
-
-
-def refusal(folder: pathlib.Path | None, cache: pathlib.Path, **options: Any) -> str:
-    """The one sentence of the error; nothing is left in the cache."""
-    with pytest.raises(OptionError) as caught:
-        mini_imagenet.load(folder, **options)
-    assert "\n" not in str(caught.value)
-    assert not [path for path in cache.rglob("*") if path.is_file()]
-    return str(caught.value)
 
 
 def test_nothing_there_says_what_is_needed(tmp_path, cache):
