@@ -1,16 +1,22 @@
 """How few-shot classifiers are judged: accuracy, likelihood and calibration on held-out classes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.few_shot_figures import EpisodeExample
+from experiments.few_shot_episodes import EpisodeExample
 from experiments.few_shot_presets import FewShotConfig
-from experiments.few_shot_problem import Experiment, make_experiment, query_batch, support_batch
+from experiments.few_shot_problem import (
+    Batch,
+    Experiment,
+    make_experiment,
+    query_batch,
+    support_batch,
+)
 from gembml import constants
 from gembml.base import Distribution, Key
 from gembml.evaluation import (
@@ -57,7 +63,7 @@ def evaluator(
         keys = jax.random.split(jax.random.key(seed + 1), num_tasks)
 
         def one(inputs: tuple[Key, Episode]) -> ClassificationMetrics:
-            return _adapted(experiment, config, data, prior, *inputs, steps)
+            return _measured(experiment, config, data, prior, *inputs, steps)
 
         at_once = 1 if jax.default_backend() == "cpu" else _TASKS_AT_ONCE
         return lax.map(one, (keys, episodes), batch_size=at_once)
@@ -72,7 +78,38 @@ def evaluator(
     return evaluate
 
 
+class _Adapted(NamedTuple):
+    """One test task, adapted to."""
+
+    support: Batch
+    query: Batch
+    posteriors: Distribution
+    """After 0, 1, ... steps, ``[steps + 1, ...]``."""
+    sample_key: Key
+    """Of the predictive's weights."""
+
+    def predict(self, experiment: Experiment, step: jax.Array | int) -> jax.Array:
+        """Log-probabilities of the queries after ``step`` steps, ``[samples, n, ways]``."""
+        posterior = jax.tree.map(lambda a: a[step], self.posteriors)
+        return experiment.predict(self.sample_key, posterior, self.query)
+
+
 def _adapted(
+    experiment: Experiment,
+    config: FewShotConfig,
+    data: ImageClasses,
+    prior: Distribution,
+    key: Key,
+    episode: Episode,
+    num_steps: int,
+) -> _Adapted:
+    adapt_key, sample_key = jax.random.split(key)
+    support, query = (f(data, episode, config) for f in (support_batch, query_batch))
+    posteriors = experiment.learner.adapt(prior, adapt_key, lambda *_: support, num_steps)
+    return _Adapted(support, query, posteriors, sample_key)
+
+
+def _measured(
     experiment: Experiment,
     config: FewShotConfig,
     data: ImageClasses,
@@ -81,13 +118,10 @@ def _adapted(
     episode: Episode,
     steps: tuple[int, ...],
 ) -> ClassificationMetrics:
-    adapt_key, sample_key = jax.random.split(key)
-    support, query = (f(data, episode, config) for f in (support_batch, query_batch))
-    posteriors = experiment.learner.adapt(prior, adapt_key, lambda *_: support, max(steps))
+    task = _adapted(experiment, config, data, prior, key, episode, max(steps))
 
     def at_step(step: jax.Array) -> ClassificationMetrics:
-        posterior = jax.tree.map(lambda a: a[step], posteriors)
-        return classification_metrics(experiment.predict(sample_key, posterior, query), query.y)
+        return classification_metrics(task.predict(experiment, step), task.query.y)
 
     return lax.map(at_step, jnp.array(steps))
 
@@ -121,9 +155,10 @@ def measures(metrics: ClassificationMetrics, steps: tuple[int, ...]) -> dict[str
 def reliability(metrics: ClassificationMetrics) -> dict[str, list[float | None]]:
     """Count, mean confidence and accuracy in 15 bins after the last step, over all tasks."""
     count, confidence, correct = (np.asarray(sums)[:, -1].sum(axis=0) for sums in metrics.bins15)
-    means = lambda sums: [  # noqa: E731
-        round(float(s / n), 6) if n else None for s, n in zip(sums, count, strict=True)
-    ]
+
+    def means(sums: np.ndarray) -> list[float | None]:
+        return [round(float(s / n), 6) if n else None for s, n in zip(sums, count, strict=True)]
+
     return {
         "count": [int(n) for n in count],
         "confidence": means(confidence),
@@ -143,15 +178,10 @@ def examples(
     episodes = held_out(data, config, TEST_SEED, config.test_tasks)
     keys = jax.random.split(jax.random.key(TEST_SEED + 1), config.test_tasks)
 
-    def predicted(prior: Distribution, key: Key, episode: Episode):
-        support, query = (f(data, episode, config) for f in (support_batch, query_batch))
-        adapt_key, sample_key = jax.random.split(key)
-        posteriors = experiment.learner.adapt(
-            prior, adapt_key, lambda *_: support, config.test_steps
-        )
-        posterior = jax.tree.map(lambda a: a[-1], posteriors)
-        probabilities = jnp.exp(experiment.predict(sample_key, posterior, query)).mean(axis=0)
-        return support.x, support.y, query.x, query.y, probabilities
+    def predicted(prior: Distribution, key: Key, episode: Episode) -> tuple[jax.Array, ...]:
+        task = _adapted(experiment, config, data, prior, key, episode, config.test_steps)
+        probabilities = jnp.exp(task.predict(experiment, config.test_steps)).mean(axis=0)
+        return task.support.x, task.support.y, task.query.x, task.query.y, probabilities
 
     inputs = [(prior, keys[i], jax.tree.map(lambda a, i=i: a[i], episodes)) for i in range(number)]
     run = constants.compiled(predicted, *inputs[0])

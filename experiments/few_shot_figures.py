@@ -10,16 +10,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from experiments import style
-from experiments.few_shot_episodes import EpisodeExample, episodes
-
-__all__ = [
-    "DATASETS",
-    "EpisodeExample",
-    "accuracy_against_steps",
-    "episodes",
-    "learning_curve",
-    "reliability_diagram",
-]
 
 DATASETS = {"omniglot": "Omniglot", "mini_imagenet": "miniImageNet"}
 _OVER, _UNDER, _ACCURACY = "#D55E00", "#009E73", "#7FB2D9"

@@ -165,7 +165,8 @@ def preset(name: str, algorithm: str, dataset: str, ways: int, shots: int) -> Fe
     """
     chosen = _DATASETS[dataset] | _TUNED[algorithm] | {"ways": ways, "shots": shots}
     if dataset != "omniglot" and chosen["inner_learning_rate"] == _POINT["inner_learning_rate"]:
-        chosen |= {"inner_learning_rate": 0.05, "inner_steps": 5}  # MAML's, for a mean loss
+        # MAML's, whose 0.01 is for a loss that is summed over 5 classes.
+        chosen |= {"inner_learning_rate": 0.05, "inner_steps": 5}
     if name == "paper":
         if algorithm not in ("gem_bml", "gem_bml_plus"):
             raise OptionError(

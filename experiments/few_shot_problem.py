@@ -120,7 +120,7 @@ def make_experiment(
     meta_steps: int,
     mesh: Mesh | None = None,
 ) -> Experiment:
-    """The learner of episodes of ``data``, which lies on the device (on all of ``mesh``)."""
+    """The learner of episodes of ``data``, which lies where ``few_shot_run.on_devices`` puts it."""
     config = config.on_this_device()
     net = network(config)
     learner = make_learner(algorithm, make_problem(data, config), config, meta_steps, mesh)

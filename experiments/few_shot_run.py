@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from experiments import few_shot_episodes
 from experiments import few_shot_figures as figures
 from experiments.few_shot_evaluation import (
     TEST_SEED,
@@ -167,7 +168,8 @@ def run_experiment(
         {f"after {steps[-1]} steps": results["reliability"][str(steps[-1])]},
         directory / "reliability.png",
     )
-    figures.episodes(examples(algorithm, config, test, state.prior), directory / "episodes.png")
+    shown = examples(algorithm, config, test, state.prior)
+    few_shot_episodes.episodes(shown, directory / "episodes.png")
     return results
 
 

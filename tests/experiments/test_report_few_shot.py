@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments import few_shot_episodes
 from experiments import few_shot_figures as figures
 from experiments.report import render
 from experiments.report_inputs import Inputs, find_results
@@ -222,13 +223,13 @@ def test_figures_of_a_run_are_written(tmp_path):
     figures.learning_curve(rows, tmp_path / "learning_curve.png")
     figures.accuracy_against_steps(run(), tmp_path / "accuracy_against_steps.png")
     generator = np.random.default_rng(0)
-    example = figures.EpisodeExample(
+    example = few_shot_episodes.EpisodeExample(
         generator.random((10, 8, 8, 1)),
         np.tile(np.arange(5), 2),
         generator.random((15, 8, 8, 1)),
         np.tile(np.arange(5), 3),
         generator.dirichlet(np.ones(5), 15),
     )
-    figures.episodes([example, example], tmp_path / "episodes.png")
+    few_shot_episodes.episodes([example, example], tmp_path / "episodes.png")
     for name in ("learning_curve", "accuracy_against_steps", "episodes"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(PNG)
