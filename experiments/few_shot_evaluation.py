@@ -63,7 +63,12 @@ def evaluator(
         keys = jax.random.split(jax.random.key(seed + 1), num_tasks)
 
         def one(inputs: tuple[Key, Episode]) -> ClassificationMetrics:
-            return _measured(experiment, config, data, prior, *inputs, steps)
+            task = _adapted(experiment, config, data, prior, *inputs, max(steps))
+
+            def at_step(step: jax.Array) -> ClassificationMetrics:
+                return classification_metrics(task.predict(experiment, step), task.query.y)
+
+            return lax.map(at_step, jnp.array(steps))
 
         at_once = 1 if jax.default_backend() == "cpu" else _TASKS_AT_ONCE
         return lax.map(one, (keys, episodes), batch_size=at_once)
@@ -107,23 +112,6 @@ def _adapted(
     support, query = (f(data, episode, config) for f in (support_batch, query_batch))
     posteriors = experiment.learner.adapt(prior, adapt_key, lambda *_: support, num_steps)
     return _Adapted(support, query, posteriors, sample_key)
-
-
-def _measured(
-    experiment: Experiment,
-    config: FewShotConfig,
-    data: ImageClasses,
-    prior: Distribution,
-    key: Key,
-    episode: Episode,
-    steps: tuple[int, ...],
-) -> ClassificationMetrics:
-    task = _adapted(experiment, config, data, prior, key, episode, max(steps))
-
-    def at_step(step: jax.Array) -> ClassificationMetrics:
-        return classification_metrics(task.predict(experiment, step), task.query.y)
-
-    return lax.map(at_step, jnp.array(steps))
 
 
 def measures(metrics: ClassificationMetrics, steps: tuple[int, ...]) -> dict[str, Any]:
