@@ -52,6 +52,9 @@ class Problem(NamedTuple):
     whitened_outputs: Callable[[Params, Data], jax.Array] | None = None
     """``(params, data)`` -> outputs r, any shape, scaled so that their Jacobian J gives the Fisher
     matrix of the likelihood in the weights as J^T J; for Laplace approximations."""
+    divergence: Callable[[Params, Params, Data], jax.Array] | None = None
+    """``(params, other, data)`` -> mean KL divergence of what a network with ``params`` predicts
+    from what one with ``other`` does, a scalar; for trust regions."""
 
 
 class Family(NamedTuple):

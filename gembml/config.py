@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import optax
 
 from gembml.base import Problem
@@ -83,6 +84,16 @@ class LearnerConfig:
         least=0,
         most=10_000,
         only=_QUERY_LOOP,
+    )
+    later_rate: float = option(
+        1.0,
+        "learning rate of the inner steps after the first, as a share of the first's; with "
+        "Gradient-EM that of all steps on the query set",
+        above=0.0,
+        only=(
+            ("inner_optimizer", "not natural_gradient"),
+            ("algorithm", "not meta_sgd or platipus"),
+        ),
     )
     expectation: str = option(
         "weights",
@@ -236,12 +247,26 @@ class LearnerConfig:
 _ROOTS = ("adam", "adamw", "amsgrad")
 
 
+def _inner_rate(config: LearnerConfig, *, later: bool) -> optax.ScalarOrSchedule:
+    rate, share = config.inner_learning_rate, config.later_rate
+    if concrete(share) and share == 1.0:
+        return rate
+    if later:
+        return rate * share
+    return lambda step: jnp.where(step == 0, rate, rate * share)
+
+
 def inner_optimizer(
-    config: LearnerConfig, *, differentiated: bool = False, per_particle: bool = False
+    config: LearnerConfig,
+    *,
+    differentiated: bool = False,
+    per_particle: bool = False,
+    later: bool = False,
 ) -> optax.GradientTransformation:
     """The optimizer of the inner loop; ``differentiated`` if its steps are differentiated.
 
-    ``per_particle``: of parameters ``[M, ...]``, each of which has its own cap.
+    ``per_particle``: of parameters ``[M, ...]``, each of which has its own cap. ``later``: of steps
+    none of which is the first, such as those on the query set.
     """
     if config.inner_optimizer == "natural_gradient":
         return natural_gradient(
@@ -251,7 +276,8 @@ def inner_optimizer(
             max_log_std_step=config.max_log_std_step,
         )
     root = {"eps_root": 1e-8} if differentiated and config.inner_optimizer in _ROOTS else {}
-    optimizer = getattr(optax, config.inner_optimizer)(config.inner_learning_rate, **root)
+    rate = _inner_rate(config, later=later)
+    optimizer = getattr(optax, config.inner_optimizer)(rate, **root)
     # A traced limit is one of several settings, none of them 0.
     if concrete(config.max_inner_gradient_norm) and config.max_inner_gradient_norm == 0:
         return optimizer

@@ -26,6 +26,7 @@ def fomaml(problem: Problem, config: LearnerConfig) -> Parts:
 def reptile(problem: Problem, config: LearnerConfig) -> Parts:
     """Reptile: Nichol, Achiam & Schulman 2018, Algorithm 2; GEM-BML's delta case, Section 4."""
     family, inference = delta.family(), point(problem.log_likelihood, inner_optimizer(config))
+    later = point(problem.log_likelihood, inner_optimizer(config, later=True))
     estimator = gem(
         problem,
         family,
@@ -33,6 +34,7 @@ def reptile(problem: Problem, config: LearnerConfig) -> Parts:
         config.inner_steps,
         objective="L1",
         query_steps=config.query_steps or None,
+        query_inference=later,
     )
     return Parts(family, inference, estimator)
 

@@ -20,8 +20,10 @@ def _family(config: LearnerConfig) -> Family:
     )
 
 
-def _inference(problem: Problem, config: LearnerConfig, *, differentiated: bool) -> Inference:
-    optimizer = inner_optimizer(config, differentiated=differentiated)
+def _inference(
+    problem: Problem, config: LearnerConfig, *, differentiated: bool, later: bool = False
+) -> Inference:
+    optimizer = inner_optimizer(config, differentiated=differentiated, later=later)
     if config.inner_optimizer != "natural_gradient":  # which has it built in
         optimizer = optax.chain(optimizer, scale_log_std(config.log_std_multiplier))
     return variational(
@@ -41,6 +43,7 @@ def _gem(problem: Problem, config: LearnerConfig, objective: str) -> Parts:
         inference,
         config.inner_steps,
         query_steps=_query_steps(config),
+        query_inference=_inference(problem, config, differentiated=False, later=True),
         objective=objective,
     )
     return Parts(family, inference, estimator)

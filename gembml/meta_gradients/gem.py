@@ -11,14 +11,19 @@ from gembml.options import OptionError
 
 
 def sequential_posteriors(
-    problem: Problem, inference: Inference, num_steps: int, query_steps: int | None = None
+    problem: Problem,
+    inference: Inference,
+    num_steps: int,
+    query_steps: int | None = None,
+    query_inference: Inference | None = None,
 ) -> Callable[[Key, Distribution, Task], tuple[Distribution, Distribution]]:
     """``(key, prior, task)`` -> lambda_tr and lambda_all, by sequential Bayes:
 
     lambda_tr = VI(Theta, D^tr) in ``num_steps``, lambda_all = VI(lambda_tr, D^val) in
-    ``query_steps`` (if None as many) inner steps.
+    ``query_steps`` (if None as many) inner steps of ``query_inference`` (if None the same).
     """
     query_steps = num_steps if query_steps is None else query_steps
+    query_inference = query_inference or inference
 
     def posteriors(key: Key, prior: Distribution, task: Task) -> tuple[Distribution, Distribution]:
         support_key, query_key = jax.random.split(key)
@@ -26,7 +31,7 @@ def sequential_posteriors(
             inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
         )
         posterior_all = infer(
-            inference,
+            query_inference,
             query_key,
             posterior_support,
             lambda k, p: problem.query(k, task, p),
@@ -45,6 +50,7 @@ def gem(
     *,
     objective: str,
     query_steps: int | None = None,
+    query_inference: Inference | None = None,
 ) -> MetaGradient:
     """Meta-gradients from the values of the two :func:`sequential_posteriors`:
 
@@ -64,7 +70,7 @@ def gem(
             "Gradient-EM needs a posterior family whose gradient is known in closed form."
         )
     gem_gradient = family.gem_gradient
-    posteriors = sequential_posteriors(problem, inference, num_steps, query_steps)
+    posteriors = sequential_posteriors(problem, inference, num_steps, query_steps, query_inference)
 
     def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
         posterior_support, posterior_all = posteriors(key, prior, task)

@@ -1,0 +1,35 @@
+"""Gaussian policies of the MAML family."""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
+
+
+class GaussianPolicy(nn.Module):
+    """N(mean(observation), exp(log_std)^2) over actions, log_std a parameter of its own.
+
+    Finn et al. 2017, Section 5.3: two hidden layers of 100 ReLU units; the standard deviation does
+    not depend on the observation and is 1 at the start.
+    """
+
+    action_size: int
+    hidden: tuple[int, ...] = (100, 100)
+    activation: str = "relu"
+    min_std: float = 0.0
+
+    @nn.compact
+    def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The mean ``[..., action_size]`` for ``[..., observation_size]``; log_std ``[action_size]``."""
+        x = observations
+        for width in self.hidden:
+            x = ACTIVATIONS[self.activation](nn.Dense(width)(x))
+        mean = nn.Dense(self.action_size, name="head")(x)
+        log_std = self.param("log_std", nn.initializers.zeros, (self.action_size,))
+        if self.min_std:
+            log_std = jnp.maximum(log_std, math.log(self.min_std))
+        return mean, jnp.asarray(log_std)
