@@ -46,7 +46,8 @@ _REFUSED = {
         "has no effect with clients, which are validated once, at the end",
     ),
     **dict.fromkeys(
-        ("query_steps", "later_rate", "variance_per", "random_weights"), "is nothing that clients know of"
+        ("query_steps", "later_rate", "variance_per", "random_weights"),
+        "is nothing that clients know of",
     ),
 }
 _CLIENTS = flags.DEFINE_integer("clients", 4, "client processes")

@@ -14,7 +14,7 @@ class GaussianPolicy(nn.Module):
     """N(mean(observation), exp(log_std)^2) over actions, log_std a parameter of its own.
 
     Finn et al. 2017, Section 5.3: two hidden layers of 100 ReLU units; the standard deviation does
-    not depend on the observation and is 1 at the start.
+    not depend on the observation, is 1 at the start, and never below ``min_std``.
     """
 
     action_size: int
@@ -24,7 +24,7 @@ class GaussianPolicy(nn.Module):
 
     @nn.compact
     def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The mean ``[..., action_size]`` for ``[..., observation_size]``; log_std ``[action_size]``."""
+        """Means ``[..., action_size]`` for ``[..., observation_size]``; log_std ``[action_size]``."""
         x = observations
         for width in self.hidden:
             x = ACTIVATIONS[self.activation](nn.Dense(width)(x))

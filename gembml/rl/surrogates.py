@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 
 Surrogate = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""``(log pi [N, H], log pi_old [N, H], advantages [N, H])`` -> terms ``[N, H]``; where an episode is
-over all three are 0."""
+"""``(log pi, log pi_old, advantages)`` -> terms, all ``[N, H]``; where an episode is over the
+arguments are 0."""
 
 
 def log_prob(log_pi: jax.Array, log_pi_old: jax.Array, advantages: jax.Array) -> jax.Array:
