@@ -8,9 +8,7 @@ C.4.2 as printed, with the ELBO as printed: the KL at full weight, a variance fo
 
 import dataclasses
 
-import jax
-
-from experiments.run_config import RunConfig, default
+from experiments.run_config import LargeTaskConfig, default
 from gembml.config import GAUSSIAN
 from gembml.models.convolution import FORMS, PRECISIONS
 from gembml.models.normalisation import MODES
@@ -18,7 +16,7 @@ from gembml.options import OptionError, option
 
 
 @dataclasses.dataclass(frozen=True)
-class FewShotConfig(RunConfig):
+class FewShotConfig(LargeTaskConfig):
     """A run's options and those of the few-shot experiments."""
 
     ways: int = option(5, "classes per task", least=2, most=1_000)
@@ -57,22 +55,9 @@ class FewShotConfig(RunConfig):
     temperature: float = option(
         1.0, "divides the log-likelihood; below 1 a cold posterior", above=0.0, only=GAUSSIAN
     )
-    tasks_at_once: int = option(
-        -1,
-        "tasks that a device handles at once, the others waiting; 0: all; -1: 1 on a CPU, where "
-        "it is fastest, all on others",
-        least=-1,
-        most=100_000,
-    )
     steps_per_dispatch: int = default("steps_per_dispatch", 50)
     evaluate_every: int = default("evaluate_every", 1000)
     checkpoint_every: int = default("checkpoint_every", 500)
-
-    def on_this_device(self) -> "FewShotConfig":
-        """What is left to the device, decided."""
-        if self.tasks_at_once >= 0:
-            return self
-        return dataclasses.replace(self, tasks_at_once=int(jax.default_backend() == "cpu"))
 
 
 _POINT: dict[str, object] = {

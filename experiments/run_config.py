@@ -1,7 +1,9 @@
 """What every experiment's run is told beside its learner's options."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
+
+import jax
 
 from gembml import LearnerConfig
 from gembml.config import SAMPLED
@@ -34,6 +36,25 @@ class RunConfig(LearnerConfig):
             "evaluate_every": self.evaluate_every,
             "checkpoint_every": self.checkpoint_every,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class LargeTaskConfig(RunConfig):
+    """Of runs whose tasks are each large enough to keep a CPU core busy."""
+
+    tasks_at_once: int = option(
+        -1,
+        "tasks that a device handles at once, the others waiting; 0: all; -1: 1 on a CPU, where "
+        "it is fastest, all on others",
+        least=-1,
+        most=100_000,
+    )
+
+    def on_this_device(self) -> Self:
+        """What is left to the device, decided."""
+        if self.tasks_at_once >= 0:
+            return self
+        return dataclasses.replace(self, tasks_at_once=int(jax.default_backend() == "cpu"))
 
 
 def default(name: str, value: Any) -> Any:

@@ -24,7 +24,7 @@ class GaussianPolicy(nn.Module):
 
     @nn.compact
     def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Means ``[..., action_size]`` for ``[..., observation_size]``; log_std ``[action_size]``."""
+        """Means ``[..., action_size]`` at observations ``[..., o]``; log_std ``[action_size]``."""
         x = observations
         for width in self.hidden:
             x = ACTIVATIONS[self.activation](nn.Dense(width)(x))

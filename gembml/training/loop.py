@@ -175,6 +175,7 @@ def train(
     evaluate_every: int = 1000,
     checkpoint_every: int = 2000,
     mesh: jax.sharding.Mesh | None = None,
+    work: tuple[str, float] | None = None,
 ) -> tuple[LearnerState, float]:
     """Train to the end, from the newest checkpoint in ``directory`` if there is one.
 
@@ -195,6 +196,8 @@ def train(
       evaluate_every: meta-steps between two evaluations, rounded to whole dispatches.
       checkpoint_every: meta-steps between two checkpoints, rounded to whole dispatches.
       mesh: the devices that the learner was made for, if more than one.
+      work: a unit of work and how much of it a meta-step is, ``("env_steps", 80_000)``, to report
+        ``env_steps_per_second`` since the last report.
 
     Returns:
       The last state, and the seconds of training over all the run's processes, without
@@ -206,7 +209,7 @@ def train(
       PeerLostError: if another process of the run is gone.
     """
     return drive(
-        OneRun(learner, sample_tasks, seed, evaluate, progress),
+        OneRun(learner, sample_tasks, seed, evaluate, progress, work),
         num_meta_steps=num_meta_steps,
         directory=directory,
         intervals=Intervals(steps_per_dispatch, evaluate_every, checkpoint_every),

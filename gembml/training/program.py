@@ -68,10 +68,13 @@ class OneRun:
         seed: int,
         evaluate: Evaluate,
         progress: str,
+        work: tuple[str, float] | None = None,
     ) -> None:
+        """``work``: a unit, and how much of it a meta-step is."""
         self._learner, self._sample_tasks, self._seed = learner, sample_tasks, seed
-        self._evaluate, self._progress = evaluate, progress
+        self._evaluate, self._progress, self._work = evaluate, progress, work
         self._root = jax.random.key(seed)
+        self._reported: tuple[int, float] | None = None
 
     def init(self) -> LearnerState:
         """The learner's own state."""
@@ -99,8 +102,16 @@ class OneRun:
         """One evaluation, one row."""
         measures = self._evaluate(state)
         norm = float(np.mean(metrics.meta_gradient_norm))
+        shown = f"{self._progress} {measures[self._progress]:.4g}"
+        if self._work is not None:
+            unit, amount = self._work
+            since, before = self._reported or (0, 0.0)
+            rate = amount * (step - since) / (seconds - before)
+            measures = measures | {f"{unit}_per_second": rate}
+            shown += f", {rate:,.0f} {unit}/s"
+            self._reported = (step, seconds)
         self._log.write(step, {**measures, "meta_gradient_norm": norm, "seconds": seconds})
-        return f"{self._progress} {measures[self._progress]:.4g}"
+        return shown
 
     def close_logs(self) -> None:
         """Flush the log."""

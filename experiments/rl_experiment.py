@@ -1,0 +1,198 @@
+"""Reinforcement-learning experiments as pure functions: what is learned, and how it is judged."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from experiments.rl_presets import RLConfig
+from gembml import ALGORITHMS, MetaLearner, Problem, make_learner
+from gembml.base import Distribution, Key, Params, Task
+from gembml.models.policy import GaussianPolicy
+from gembml.rl import (
+    BASELINES,
+    SURROGATES,
+    Environment,
+    Policy,
+    Rollouts,
+    policy_gradient,
+    roll_out,
+)
+
+# Validation and test tasks are the same for every algorithm and seed.
+VALIDATION_SEED, TEST_SEED = 1_000_001, 2_000_002
+
+
+class Setting(NamedTuple):
+    """A family of tasks, and how one is drawn."""
+
+    environment: Environment
+    sample_task: Callable[[Key], Task]
+
+
+class Experiment(NamedTuple):
+    """Everything that one run computes with, as pure functions."""
+
+    learner: MetaLearner
+    sample_tasks: Callable[[Key], Task]
+    policy: Policy
+    setting: Setting
+    env_steps: int
+    """Environment steps of one meta-step."""
+
+
+def _problem(config: RLConfig, setting: Setting, num_rollouts: int) -> tuple[Policy, Problem]:
+    environment = setting.environment
+    network = GaussianPolicy(
+        environment.action_size,
+        (config.hidden_units,) * config.hidden_layers,
+        config.activation,
+        config.min_action_std,
+    )
+
+    def policy(params: Params, observations: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return network.apply(params, observations)  # type: ignore[return-value]
+
+    problem = policy_gradient(
+        environment,
+        policy,
+        lambda key: network.init(key, jnp.zeros((1, environment.observation_size))),
+        num_rollouts=num_rollouts,
+        surrogate=SURROGATES[config.surrogate],
+        baseline=BASELINES[config.baseline],
+        discount=config.discount,
+        gae_lambda=config.gae_lambda,
+    )
+    return policy, problem
+
+
+def make_experiment(
+    algorithm: str,
+    config: RLConfig,
+    setting: Setting,
+    meta_steps: int,
+    mesh: Mesh | None = None,
+) -> Experiment:
+    """The learner of a setting's tasks; its support and query data are fresh episodes."""
+    config = config.on_this_device()
+    policy, problem = _problem(config, setting, config.rollouts)
+    learner = make_learner(algorithm, problem, config, meta_steps, mesh)
+
+    def sample_tasks(key: Key) -> Task:
+        return jax.vmap(setting.sample_task)(jax.random.split(key, config.meta_batch))
+
+    batches = (
+        2 if algorithm == "pretrain" else config.inner_steps + _query_batches(algorithm, config)
+    )
+    steps = config.meta_batch * config.rollouts * config.horizon * batches
+    return Experiment(learner, sample_tasks, policy, setting, steps)
+
+
+def _query_batches(algorithm: str, config: RLConfig) -> int:
+    """How often a meta-step collects query episodes of a task."""
+    goes_on = ALGORITHMS[algorithm].family == "gaussian" or algorithm == "reptile"
+    return (config.query_steps or config.inner_steps) if goes_on else 1
+
+
+class Returns(NamedTuple):
+    """Undiscounted returns of test tasks, by number of updates."""
+
+    mean_weights: jax.Array
+    """Of the policy with the posterior's mean weights, averaged over its episodes:
+    ``[tasks, updates + 1]``."""
+    drawn_weights: jax.Array | None
+    """Of policies whose weights are drawn from a Gaussian posterior, one set for each episode:
+    ``[tasks, updates + 1, episodes]``."""
+
+
+def _held_out(
+    algorithm: str, config: RLConfig, setting: Setting, seed: int, num_tasks: int
+) -> tuple[Callable[[Distribution, Key, Task], Distribution], Policy, MetaLearner, Key, Task]:
+    """Adaptation to one task, and tasks that depend on ``seed`` alone with a key for each."""
+    policy, problem = _problem(config, setting, config.test_rollouts)
+    learner = make_learner(algorithm, problem, config, 1)
+    root = jax.random.key(seed)
+    tasks = jax.vmap(setting.sample_task)(jax.random.split(jax.random.fold_in(root, 0), num_tasks))
+    keys = jax.random.split(jax.random.fold_in(root, 1), num_tasks)
+
+    def adapt(prior: Distribution, key: Key, task: Task) -> Distribution:
+        return learner.adapt(
+            prior, key, lambda k, params: problem.support(k, task, params), config.test_steps
+        )
+
+    return adapt, policy, learner, keys, tasks
+
+
+def evaluator(
+    algorithm: str, config: RLConfig, setting: Setting, *, seed: int, num_tasks: int
+) -> Callable[[Distribution], Returns]:
+    """A compiled function from a prior to its returns after 0, 1, ... ``test_steps`` updates.
+
+    Each update has ``test_rollouts`` episodes of its own, and what is reported are returns of
+    further ones. Tasks and random numbers depend on ``seed`` alone.
+    """
+    config = config.on_this_device()
+    adapt, policy, learner, keys, tasks = _held_out(algorithm, config, setting, seed, num_tasks)
+    environment, number = setting.environment, config.test_rollouts
+
+    def judge(key: Key, posterior: Distribution, task: Task) -> Returns:
+        mean_key, draw_key, drawn_key = jax.random.split(key, 3)
+        of_mean = roll_out(mean_key, environment, policy, posterior.mean, task, number).returns
+        if ALGORITHMS[algorithm].family != "gaussian":
+            return Returns(jnp.mean(of_mean), None)
+        weights = learner.sample(draw_key, posterior, number)
+        drawn = jax.vmap(lambda k, p: roll_out(k, environment, policy, p, task, 1).returns[0])(
+            jax.random.split(drawn_key, number), weights
+        )
+        return Returns(jnp.mean(of_mean), drawn)
+
+    def one_task(prior: Distribution, key: Key, task: Task) -> Returns:
+        adapt_key, key = jax.random.split(key)
+        posteriors = adapt(prior, adapt_key, task)
+        return jax.vmap(lambda k, posterior: judge(k, posterior, task))(
+            jax.random.split(key, config.test_steps + 1), posteriors
+        )
+
+    def run(prior: Distribution) -> Returns:
+        if config.tasks_at_once == 0:
+            return jax.vmap(one_task, in_axes=(None, 0, 0))(prior, keys, tasks)
+        return jax.lax.map(
+            lambda xs: one_task(prior, *xs), (keys, tasks), batch_size=config.tasks_at_once
+        )
+
+    return jax.jit(run)
+
+
+def adapted_episodes(
+    algorithm: str,
+    config: RLConfig,
+    setting: Setting,
+    prior: Distribution,
+    num_tasks: int,
+    num_episodes: int,
+) -> tuple[Rollouts, Task]:
+    """Episodes of the first test tasks before and after each update, for figures.
+
+    Returns:
+      Rollouts with leaves ``[tasks, updates + 1, episodes, ...]``, and the tasks.
+    """
+    config = config.on_this_device()
+    adapt, policy, _, keys, tasks = _held_out(
+        algorithm, config, setting, TEST_SEED, config.test_tasks
+    )
+    keys, tasks = jax.tree.map(lambda leaf: leaf[:num_tasks], (keys, tasks))
+
+    def one_task(xs: tuple[Key, Task]) -> Rollouts:
+        key, task = xs
+        adapt_key, key = jax.random.split(key)
+        posteriors = adapt(prior, adapt_key, task)
+        return jax.lax.map(
+            lambda posterior: roll_out(
+                key, setting.environment, policy, posterior.mean, task, num_episodes
+            ),
+            posteriors,
+        )
+
+    return jax.jit(lambda xs: jax.lax.map(one_task, xs))((keys, tasks)), tasks
