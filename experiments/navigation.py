@@ -22,11 +22,12 @@ import numpy as np
 from experiments import devices
 from experiments.algorithm_table import algorithm_table
 from experiments.navigation_figures import trajectories
-from experiments.rl_experiment import TEST_SEED, Setting, adapted_episodes
+from experiments.rl_experiment import TEST_SEED, AdaptedPolicies, Setting, adapted_policies
 from experiments.rl_presets import PRESETS, NavigationConfig, navigation_preset
 from experiments.rl_run import Named, run_experiment, summary
 from gembml import ALGORITHMS, distributed
 from gembml.base import Distribution
+from gembml.rl import roll_out
 from gembml.tasks.navigation import GOALS, best_return, navigation
 
 _ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")
@@ -35,7 +36,8 @@ _META_STEPS = flags.DEFINE_integer("meta_steps", 400, "meta-steps in all")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the prior and of the training tasks")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; resumed if it holds it")
 _LIST = flags.DEFINE_boolean("list", False, "print the table of algorithms and do nothing else")
-_DRAWN_GOALS, _DRAWN_EPISODES = 5, 4
+# More goals, episodes or steps than these, and lines hide each other.
+_DRAWN_GOALS, _DRAWN_EPISODES, _DRAWN_STEPS = 5, 2, 30
 
 
 def oracle(config: NavigationConfig) -> float:
@@ -45,6 +47,21 @@ def oracle(config: NavigationConfig) -> float:
     )
     best = jax.vmap(lambda goal: best_return(goal, config.reward, config.horizon))(goals)
     return round(float(best.mean()), 4)
+
+
+def walks(adapted: AdaptedPolicies, setting: Setting) -> np.ndarray:
+    """Positions of the first steps of episodes, ``[goals, updates + 1, episodes, steps, 2]``."""
+    key = jax.random.key(TEST_SEED)
+    of_update = jax.vmap(
+        lambda weights, goal: roll_out(
+            key, setting.environment, adapted.policy, weights, goal, _DRAWN_EPISODES
+        ),
+        in_axes=(0, None),
+    )
+    episodes = jax.jit(jax.vmap(of_update))(adapted.weights, adapted.tasks)
+    running = np.asarray(episodes.mask)[..., None] > 0
+    paths = np.where(running, np.asarray(episodes.observations), np.nan)
+    return paths[..., :_DRAWN_STEPS, :]
 
 
 def main(argv: list[str]) -> None:
@@ -62,12 +79,15 @@ def main(argv: list[str]) -> None:
     setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
 
     def draw(prior: Distribution, directory: pathlib.Path) -> None:
-        episodes, goals = adapted_episodes(
-            _ALGORITHM.value, config, setting, prior, _DRAWN_GOALS, _DRAWN_EPISODES
+        adapted = adapted_policies(
+            _ALGORITHM.value,
+            config,
+            setting,
+            prior,
+            lambda goals: list(range(_DRAWN_GOALS))[: len(goals)],
         )
-        running = np.asarray(episodes.mask)[..., None] > 0
-        paths = np.where(running, np.asarray(episodes.observations), np.nan)
-        trajectories(paths, np.asarray(goals), directory / "trajectories.png")
+        paths = walks(adapted, setting)
+        trajectories(paths, np.asarray(adapted.tasks), directory / "trajectories.png")
 
     results: dict[str, Any] = run_experiment(
         _ALGORITHM.value,

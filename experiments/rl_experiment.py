@@ -16,7 +16,6 @@ from gembml.rl import (
     SURROGATES,
     Environment,
     Policy,
-    Rollouts,
     policy_gradient,
     roll_out,
 )
@@ -165,34 +164,39 @@ def evaluator(
     return jax.jit(run)
 
 
-def adapted_episodes(
+class AdaptedPolicies(NamedTuple):
+    """What became of the policy on some test tasks."""
+
+    policy: Policy
+    weights: Params
+    """The posterior's mean, leaves ``[tasks, updates + 1, ...]``."""
+    tasks: Task
+
+
+def adapted_policies(
     algorithm: str,
     config: RLConfig,
     setting: Setting,
     prior: Distribution,
-    num_tasks: int,
-    num_episodes: int,
-) -> tuple[Rollouts, Task]:
-    """Episodes of the first test tasks before and after each update, for figures.
+    choose: Callable[[Task], list[int]],
+) -> AdaptedPolicies:
+    """The policies of some test tasks before and after each update, for figures.
 
-    Returns:
-      Rollouts with leaves ``[tasks, updates + 1, episodes, ...]``, and the tasks.
+    ``choose`` takes all test tasks and returns the numbers of those that are wanted.
     """
     config = config.on_this_device()
     adapt, policy, _, keys, tasks = _held_out(
         algorithm, config, setting, TEST_SEED, config.test_tasks
     )
-    keys, tasks = jax.tree.map(lambda leaf: leaf[:num_tasks], (keys, tasks))
+    chosen = jnp.array(choose(tasks))
+    keys, tasks = jax.tree.map(lambda leaf: leaf[chosen], (keys, tasks))
 
-    def one_task(xs: tuple[Key, Task]) -> Rollouts:
-        key, task = xs
-        adapt_key, key = jax.random.split(key)
-        posteriors = adapt(prior, adapt_key, task)
-        return jax.lax.map(
-            lambda posterior: roll_out(
-                key, setting.environment, policy, posterior.mean, task, num_episodes
-            ),
-            posteriors,
-        )
+    @jax.jit
+    def run(prior: Distribution) -> Params:
+        def one_task(xs: tuple[Key, Task]) -> Params:
+            adapt_key, _ = jax.random.split(xs[0])  # as in the evaluation
+            return adapt(prior, adapt_key, xs[1]).mean
 
-    return jax.jit(lambda xs: jax.lax.map(one_task, xs))((keys, tasks)), tasks
+        return jax.lax.map(one_task, (keys, tasks))
+
+    return AdaptedPolicies(policy, run(prior), tasks)

@@ -123,7 +123,7 @@ PRESETS = {"tuned": "chosen on validation tasks", "paper": "as printed in append
 
 
 def _numbers(name: str, algorithm: str) -> dict[str, object]:
-    table = _TUNED if name == "tuned" else {row: _PAPER for row in ("gem_bml", "gem_bml_plus")}
+    table = _TUNED if name == "tuned" else dict.fromkeys(("gem_bml", "gem_bml_plus"), _PAPER)
     if algorithm not in table:
         raise OptionError(
             f"The preset {name} is for {', '.join(table)}, and has no numbers for {algorithm}: "

@@ -1,0 +1,159 @@
+"""Half-cheetah: Section 5.3, figure 3 and appendix C.4.3 of the paper.
+
+    python -m experiments.half_cheetah --task=direction --algorithm=gem_bml_plus --workdir=DIR
+
+Trains on running forward or backward (``--task=direction``) or at a goal velocity
+(``--task=velocity``), adapts to 40 test tasks by up to 3 policy-gradient updates, and writes into
+``--workdir`` ``results.json`` (returns by number of updates), figures, metrics (JSON lines and
+TensorBoard) and checkpoints. The same command goes on where it was stopped.
+
+``--goal=1`` trains and tests on that one task: with ``--algorithm=pretrain`` an oracle. Needs brax:
+``pip install 'gembml[rl]'``.
+"""
+
+import math
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from experiments import command_line  # before jax: it sets XLA's flags
+
+# isort: split
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import devices
+from experiments.algorithm_table import algorithm_table
+from experiments.half_cheetah_pictures import coordinates, film_strip, viewer
+from experiments.rl_experiment import TEST_SEED, Setting, adapted_policies
+from experiments.rl_presets import PRESETS, HalfCheetahConfig, half_cheetah_preset
+from experiments.rl_run import Named, run_experiment, summary
+from gembml import ALGORITHMS, distributed
+from gembml.base import Distribution
+from gembml.rl import Environment
+from gembml.tasks.half_cheetah import (
+    GOAL_SPEEDS,
+    PHYSICS_STEPS,
+    TIMINGS,
+    half_cheetah,
+    sample_direction,
+    sample_velocity,
+)
+from gembml.training import InputError
+
+_SAMPLERS = {"direction": sample_direction, "velocity": sample_velocity}
+_TASK = flags.DEFINE_string("task", "direction", f"one of {', '.join(_SAMPLERS)}")
+_BACKEND = flags.DEFINE_string("backend", "mjx", f"physics: one of {', '.join(PHYSICS_STEPS)}")
+_TIMING = flags.DEFINE_string(
+    "timing", "brax", "brax: an action lasts 0.05 s; rllab: 0.01 s, as in MAML's experiments"
+)
+_GOAL = flags.DEFINE_float("goal", None, "train and test on this one task, for an oracle")
+_VIEWER = flags.DEFINE_boolean("viewer", False, "also write the episodes as pages of HTML, in 3D")
+_ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")
+_PRESET = flags.DEFINE_string("preset", "tuned", f"one of {', '.join(PRESETS)}")
+_META_STEPS = flags.DEFINE_integer("meta_steps", 300, "meta-steps in all")
+_SEED = flags.DEFINE_integer("seed", 0, "seed of the prior and of the training tasks")
+_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; resumed if it holds it")
+_LIST = flags.DEFINE_boolean("list", False, "print the table of algorithms and do nothing else")
+
+
+def _setting(environment: Environment, task: str, goal: float | None) -> Setting:
+    if goal is None:
+        return Setting(environment, _SAMPLERS[task])
+    if task == "direction" and goal not in (-1.0, 1.0):
+        raise InputError(f"--goal must be 1 (forward) or -1 with --task=direction, not {goal:g}.")
+    if task == "velocity" and not (
+        math.isfinite(goal) and GOAL_SPEEDS[0] <= goal <= GOAL_SPEEDS[1]
+    ):
+        raise InputError(
+            f"--goal must be at least {GOAL_SPEEDS[0]:g} and at most {GOAL_SPEEDS[1]:g} m/s with "
+            f"--task=velocity, not {goal:g}."
+        )
+    return Setting(environment, lambda key: jnp.float32(goal))
+
+
+def _label(task: str, goal: float) -> str:
+    if task == "direction":
+        return "forward" if goal > 0 else "backward"
+    return f"goal {goal:.1f} m/s"
+
+
+def main(argv: list[str]) -> None:
+    """Run the program that the flags describe."""
+    command_line.no_arguments(argv)
+    if _LIST.value:
+        print(algorithm_table())
+        return
+    for flag, table, name in (
+        ("task", _SAMPLERS, _TASK.value),
+        ("backend", PHYSICS_STEPS, _BACKEND.value),
+        ("timing", TIMINGS, _TIMING.value),
+        ("algorithm", ALGORITHMS, _ALGORITHM.value),
+        ("preset", PRESETS, _PRESET.value),
+    ):
+        command_line.choose(flag, table, name)
+    workdir = command_line.given("workdir", _WORKDIR.value)
+    config = command_line.override(
+        half_cheetah_preset(_PRESET.value, _ALGORITHM.value), _ALGORITHM.value
+    )
+    environment = half_cheetah(
+        _TASK.value, backend=_BACKEND.value, timing=_TIMING.value, horizon=config.horizon
+    )
+    setting = _setting(environment, _TASK.value, _GOAL.value)
+
+    def draw(prior: Distribution, directory: pathlib.Path) -> None:
+        _draw(config, setting, prior, directory)
+
+    about = {"task": _TASK.value, "backend": _BACKEND.value, "timing": _TIMING.value}
+    results: dict[str, Any] = run_experiment(
+        _ALGORITHM.value,
+        setting,
+        config,
+        Named("half_cheetah", about if _GOAL.value is None else about | {"goal": _GOAL.value}),
+        seed=command_line.in_range("seed", _SEED.value, 0, 2**32 - 1),
+        meta_steps=command_line.in_range("meta_steps", _META_STEPS.value, 1),
+        workdir=workdir,
+        command=command_line.command("experiments.half_cheetah"),
+        mesh=devices.run_mesh(config.meta_batch, 1),
+        draw=draw,
+    )
+    if distributed.team().first:
+        print(summary(results))
+        print(f"Results and figures: {pathlib.Path(workdir) / 'results.json'}")
+
+
+def _draw(
+    config: HalfCheetahConfig, setting: Setting, prior: Distribution, directory: pathlib.Path
+) -> None:
+    """One episode of the two most different test tasks, before and after all updates."""
+
+    def extremes(goals: jax.Array) -> list[int]:
+        return sorted({int(jnp.argmin(goals)), int(jnp.argmax(goals))}, reverse=True)
+
+    adapted = adapted_policies(_ALGORITHM.value, config, setting, prior, extremes)
+    seconds = TIMINGS[_TIMING.value]
+    rows = {}
+    for number, goal in enumerate(np.asarray(adapted.tasks)):
+        for update in (0, config.test_steps):
+            weights = jax.tree.map(lambda leaf, n=number, u=update: leaf[n, u], adapted.weights)
+            mean = jax.jit(
+                lambda goal, weights: coordinates(
+                    setting.environment,
+                    jax.random.key(TEST_SEED),
+                    goal,
+                    lambda _, observation: adapted.policy(weights, observation)[0],
+                )
+            )
+            label = f"{_label(_TASK.value, float(goal))}\n{update} updates"
+            rows[label] = np.asarray(mean(goal, weights))
+    film_strip(directory / "film_strip.png", rows, seconds)
+    if _VIEWER.value:
+        for number, episode in enumerate(rows.values()):
+            viewer(directory / f"episode_{number}.html", episode, seconds)
+
+
+if __name__ == "__main__":
+    command_line.define_config_flags(HalfCheetahConfig)
+    command_line.run(main)
