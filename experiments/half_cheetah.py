@@ -31,7 +31,7 @@ from experiments.rl_experiment import TEST_SEED, Setting, adapted_policies
 from experiments.rl_presets import PRESETS, HalfCheetahConfig, half_cheetah_preset
 from experiments.rl_run import Named, run_experiment, summary
 from gembml import ALGORITHMS, distributed
-from gembml.base import Distribution
+from gembml.base import Distribution, Key, Params
 from gembml.rl import Environment
 from gembml.tasks.half_cheetah import (
     GOAL_SPEEDS,
@@ -133,25 +133,25 @@ def _draw(
         return sorted({int(jnp.argmin(goals)), int(jnp.argmax(goals))}, reverse=True)
 
     adapted = adapted_policies(_ALGORITHM.value, config, setting, prior, extremes)
-    seconds = TIMINGS[_TIMING.value]
+
+    @jax.jit
+    def episode(goal: jax.Array, weights: Params) -> jax.Array:
+        def act(_: Key, observation: jax.Array) -> jax.Array:
+            return adapted.policy(weights, observation)[0]
+
+        return coordinates(setting.environment, jax.random.key(TEST_SEED), goal, act)
+
     rows = {}
     for number, goal in enumerate(np.asarray(adapted.tasks)):
         for update in (0, config.test_steps):
             weights = jax.tree.map(lambda leaf, n=number, u=update: leaf[n, u], adapted.weights)
-            mean = jax.jit(
-                lambda goal, weights: coordinates(
-                    setting.environment,
-                    jax.random.key(TEST_SEED),
-                    goal,
-                    lambda _, observation: adapted.policy(weights, observation)[0],
-                )
-            )
             label = f"{_label(_TASK.value, float(goal))}\n{update} updates"
-            rows[label] = np.asarray(mean(goal, weights))
+            rows[label] = np.asarray(episode(jnp.float32(goal), weights))
+    seconds = TIMINGS[_TIMING.value]
     film_strip(directory / "film_strip.png", rows, seconds)
     if _VIEWER.value:
-        for number, episode in enumerate(rows.values()):
-            viewer(directory / f"episode_{number}.html", episode, seconds)
+        for number, row in enumerate(rows.values()):
+            viewer(directory / f"episode_{number}.html", row, seconds)
 
 
 if __name__ == "__main__":

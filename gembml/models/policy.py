@@ -14,12 +14,13 @@ class GaussianPolicy(nn.Module):
     """N(mean(observation), exp(log_std)^2) over actions, log_std a parameter of its own.
 
     Finn et al. 2017, Section 5.3: two hidden layers of 100 ReLU units; the standard deviation does
-    not depend on the observation, is 1 at the start, and never below ``min_std``.
+    not depend on the observation, is ``init_std`` at the start, and never below ``min_std``.
     """
 
     action_size: int
     hidden: tuple[int, ...] = (100, 100)
     activation: str = "relu"
+    init_std: float = 1.0
     min_std: float = 0.0
 
     @nn.compact
@@ -29,7 +30,9 @@ class GaussianPolicy(nn.Module):
         for width in self.hidden:
             x = ACTIVATIONS[self.activation](nn.Dense(width)(x))
         mean = nn.Dense(self.action_size, name="head")(x)
-        log_std = self.param("log_std", nn.initializers.zeros, (self.action_size,))
+        log_std = self.param(
+            "log_std", nn.initializers.constant(math.log(self.init_std)), (self.action_size,)
+        )
         if self.min_std:
             log_std = jnp.maximum(log_std, math.log(self.min_std))
         return mean, jnp.asarray(log_std)
