@@ -18,6 +18,7 @@ from experiments.output_directory import make_directory
 from experiments.report_few_shot import few_shot
 from experiments.report_inputs import Inputs, find_results
 from experiments.report_meta_gradient import meta_gradient_error
+from experiments.report_rl import reinforcement_learning
 from experiments.report_tables import SECTIONS, Section
 from experiments.report_tradeoffs import tradeoffs
 from gembml.training import InputError
@@ -26,16 +27,20 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 _SECTIONS: dict[str, Section] = {
     **SECTIONS,
     "few_shot": few_shot,
+    "reinforcement_learning": reinforcement_learning,
     "tradeoffs": tradeoffs,
     "meta_gradient_error": meta_gradient_error,
 }
+# Sections of more than one experiment.
+_TOGETHER = {"reinforcement_learning": ("navigation", "half_cheetah")}
 
 
 def render(inputs: Inputs, output: pathlib.Path) -> str:
     """The report's Markdown; its figures are written into ``output``."""
     sections = []
     for experiment, section in _SECTIONS.items():
-        results = [run for run in inputs.results if run["experiment"] == experiment]
+        names = _TOGETHER.get(experiment, (experiment,))
+        results = [run for run in inputs.results if run["experiment"] in names]
         if results:
             sections.append(section(results, output))
     return "\n\n".join(sections)

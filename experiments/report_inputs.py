@@ -33,6 +33,9 @@ _RUN_FIELDS: dict[str, type | tuple[type, ...]] = {
 _FEW_SHOT_FIELDS: dict[str, type | tuple[type, ...]] = {
     name: kind for name, kind in _RUN_FIELDS.items() if name != "setting"
 } | {"dataset": str, "split": str, "test_tasks": int}
+_RL_FIELDS: dict[str, type | tuple[type, ...]] = {
+    name: kind for name, kind in _RUN_FIELDS.items() if name != "setting"
+} | {"references": dict, "test_tasks": int, "command": str}
 # Experiment -> its fields, and those of its measures that the report needs.
 _FIELDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "sinusoid": (_RUN_FIELDS, ("mse", "mse_ci95", "nll", "coverage90")),
@@ -59,6 +62,11 @@ _FIELDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         _FEW_SHOT_FIELDS,
         ("accuracy", "accuracy_ci95", "nll", "ece", "mce", "ece_10_bins", "mce_10_bins"),
     ),
+    "navigation": (_RL_FIELDS, ("return", "return_ci95")),
+    "half_cheetah": (
+        _RL_FIELDS | dict.fromkeys(("task", "backend", "timing"), str),
+        ("return", "return_ci95"),
+    ),
     "tradeoffs": (
         {
             "rows": list,
@@ -76,13 +84,17 @@ _MORE: dict[str, Callable[[Results], str | None]] = {
     "tradeoffs": tradeoffs_complaint,
 }
 # Programs whose runs have one algorithm, seed and config, and may have diverged.
-_SINGLE_RUNS = ("sinusoid", "few_shot")
+_SINGLE_RUNS = ("sinusoid", "few_shot", "navigation", "half_cheetah")
 _IDENTITY = (
     "experiment",
     "algorithm",
     "setting",
     "dataset",
     "split",
+    "task",
+    "backend",
+    "timing",
+    "goal",
     "seed",
     "meta_steps",
     "config",

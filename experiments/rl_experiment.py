@@ -48,6 +48,7 @@ def _problem(config: RLConfig, setting: Setting, num_rollouts: int) -> tuple[Pol
         environment.action_size,
         (config.hidden_units,) * config.hidden_layers,
         config.activation,
+        config.action_std,
         config.min_action_std,
     )
 

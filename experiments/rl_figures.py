@@ -1,11 +1,12 @@
 """Figures of reinforcement-learning runs: figure 3 of the paper, and learning curves."""
 
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments import style
+from experiments.pooling import Curve
 
 _UPDATE_COLOURS = ("0.6", "#56B4E9", "#0072B2", "#D55E00")
 
@@ -29,46 +30,41 @@ def learning_curve(rows: list[dict[str, float]], path: pathlib.Path) -> None:
         axes.legend()
 
 
-def returns_against_updates(results: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """Test return against updates: one line per algorithm, the mean of its runs.
+class Line(NamedTuple):
+    """An algorithm's returns by number of updates."""
 
-    Bars are 95% intervals over test tasks of one run, or the range over the seeds of several.
-    Lines for references are those of the first result.
+    algorithm: str
+    label: str
+    returns: Curve
+
+
+def returns_against_updates(
+    lines: list[Line], references: dict[str, Any], path: pathlib.Path
+) -> None:
+    """Test return against updates with 95% intervals; ``references`` are lines without.
+
+    A reference is a number, or returns by number of updates.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
-        groups.setdefault(result["algorithm"], []).append(result)
-    with style.figure(path, 4.4, 3.2) as figure:
+    with style.figure(path, 4.6, 3.2) as figure:
         axes = figure.subplots()
-        for position, algorithm in enumerate(a for a in style.COLOURS if a in groups):
-            runs = groups[algorithm]
-            updates = [int(update) for update in runs[0]["metrics"]["return"]]
-            returns = _array(runs, "return")
-            mean = returns.mean(axis=0)
-            if len(runs) == 1:
-                bars = np.tile(_array(runs, "return_ci95")[0], (2, 1))
-            else:
-                bars = np.stack([mean - returns.min(axis=0), returns.max(axis=0) - mean])
+        for position, line in enumerate(lines):
+            # Bars beside each other, not above.
+            shift = 0.04 * (position - (len(lines) - 1) / 2)
             axes.errorbar(
-                np.array(updates) + 0.03 * (position - len(groups) / 2),
-                mean,
-                bars,
-                color=style.COLOURS[algorithm],
-                marker=style.MARKERS[algorithm],
+                line.returns.steps + shift,
+                line.returns.mean,
+                np.nan_to_num(line.returns.half),
+                color=style.COLOURS[line.algorithm],
+                marker=style.MARKERS[line.algorithm],
                 markersize=4,
                 capsize=2,
-                label=style.LABELS[algorithm],
+                label=line.label,
             )
-        _references(axes, results[0]["references"])
-        axes.set_xticks(updates)
+        _references(axes, references)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("updates on a new task")
         axes.set_ylabel("return")
         figure.legend(loc="outside right upper", fontsize=7)
-
-
-def _array(runs: list[dict[str, Any]], name: str) -> np.ndarray:
-    """``[runs, updates + 1]``; not a number where a run has diverged."""
-    return np.array([list(run["metrics"][name].values()) for run in runs], dtype=float)
 
 
 def _references(axes: Any, references: dict[str, Any]) -> None:
@@ -76,6 +72,6 @@ def _references(axes: Any, references: dict[str, Any]) -> None:
         if isinstance(value, dict):
             updates = [int(update) for update in value]
             returns = np.array(list(value.values()), dtype=float)
-            axes.plot(updates, returns, color="0.5", linestyle=":", label=f"{name} start")
+            axes.plot(updates, returns, color="0.5", linestyle=":", label=name)
         else:
             axes.axhline(value, color="k", linewidth=0.8, linestyle="--", label=name)

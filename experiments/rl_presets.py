@@ -35,6 +35,9 @@ class RLConfig(LargeTaskConfig):
     hidden_units: int = option(100, "units of each hidden layer", least=1, most=10_000)
     hidden_layers: int = option(2, "hidden layers", least=0, most=100)
     activation: str = option("relu", "of hidden layers", choices=tuple(ACTIVATIONS))
+    action_std: float = option(
+        1.0, "the policy's standard deviation at the start", above=0.0, most=10.0
+    )
     min_action_std: float = option(0.0, "least standard deviation of actions", least=0.0, most=10.0)
     test_steps: int = default("test_steps", 3)
     test_tasks: int = default("test_tasks", 40)
@@ -106,7 +109,7 @@ _TUNED: dict[str, dict[str, object]] = {
 }
 
 # Table "2D navigation" and "half-cheetah" of appendix C.4.3.
-_PAPER: dict[str, object] = {
+_PRINTED: dict[str, object] = {
     "inner_optimizer": "sgd",
     "inner_learning_rate": 0.1,
     "inner_steps": 1,
@@ -119,11 +122,13 @@ _PAPER: dict[str, object] = {
     "meta_schedule": "constant",
 }
 
+_PAPER: dict[str, dict[str, object]] = {"gem_bml": _PRINTED, "gem_bml_plus": _PRINTED}
+
 PRESETS = {"tuned": "chosen on validation tasks", "paper": "as printed in appendix C.4.3"}
 
 
 def _numbers(name: str, algorithm: str) -> dict[str, object]:
-    table = _TUNED if name == "tuned" else dict.fromkeys(("gem_bml", "gem_bml_plus"), _PAPER)
+    table = _TUNED if name == "tuned" else _PAPER
     if algorithm not in table:
         raise OptionError(
             f"The preset {name} is for {', '.join(table)}, and has no numbers for {algorithm}: "

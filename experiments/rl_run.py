@@ -10,6 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments import rl_figures as figures
+from experiments import style
+from experiments.pooling import curve
 from experiments.provenance import provenance
 from experiments.rl_experiment import (
     TEST_SEED,
@@ -139,7 +141,7 @@ def run_experiment(
     start = jax.jit(experiment.learner.init)(init_key(jax.random.key(seed))).prior
     results = about | {
         "metrics": measures(test(state.prior)),
-        "references": {"random": measures(test(start))["return"], **(references or {})},
+        "references": {"random start": measures(test(start))["return"], **(references or {})},
         "test_tasks": config.test_tasks,
         "seconds": round(seconds, 2),
         "env_steps_per_second": round(experiment.env_steps * meta_steps / seconds),
@@ -151,7 +153,11 @@ def run_experiment(
     figures.learning_curve(
         read_metrics(directory / "metrics.jsonl"), directory / "learning_curve.png"
     )
-    figures.returns_against_updates([results], directory / "return_against_updates.png")
+    figures.returns_against_updates(
+        [figures.Line(algorithm, style.LABELS[algorithm], curve(results["metrics"], "return"))],
+        results["references"],
+        directory / "return_against_updates.png",
+    )
     if draw is not None:
         draw(state.prior, directory)
     return results
@@ -161,7 +167,7 @@ def summary(results: dict[str, Any]) -> str:
     """The results as a few lines for the terminal."""
     metrics = results["metrics"]
     lines = [f"{'updates':>18}" + "".join(f"{update:>10}" for update in metrics["return"])]
-    for name, values in (*metrics.items(), ("random start", results["references"]["random"])):
+    for name, values in (*metrics.items(), ("random start", results["references"]["random start"])):
         cells = (f"{'diverged':>10}" if v is None else f"{v:>10.2f}" for v in values.values())
         lines.append(f"{name:>18}" + "".join(cells))
     for name, value in results["references"].items():

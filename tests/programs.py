@@ -18,7 +18,12 @@ from typing import Any, NamedTuple, NoReturn
 
 ROOT = pathlib.Path(__file__).parents[1]
 _TIMEOUT_SECONDS = 300
-_CONFIGS = {"sinusoid": "SinusoidConfig", "few_shot": "FewShotConfig"}
+_CONFIGS = {
+    "sinusoid": "SinusoidConfig",
+    "few_shot": "FewShotConfig",
+    "navigation": "NavigationConfig",
+    "half_cheetah": "HalfCheetahConfig",
+}
 
 
 class Finished(NamedTuple):

@@ -1,0 +1,158 @@
+"""The report's sections of reinforcement learning: figure 3 of the paper, as tables and figures."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from experiments import rl_figures, style
+from experiments.published import MAML_RETURNS, RL_SOURCE
+from experiments.report_groups import Group, generalised
+from experiments.report_inputs import Results
+from experiments.report_tables import table
+
+# These change what is printed and saved on the way, and not the result.
+_WITHOUT_EFFECT = ("evaluate_every", "checkpoint_every", "validation_tasks", "tasks_at_once")
+# What makes another kind of task of the same experiment.
+_KINDS = ("task", "backend", "timing")
+_OF_CONFIG = ("reward", "goals", "horizon")
+
+
+def _kind(run: Results) -> tuple[Any, ...]:
+    """The tasks of a run: runs of one kind share a table."""
+    return (
+        *(run.get(name) for name in _KINDS),
+        *(run["config"].get(name) for name in _OF_CONFIG),
+        run["test_tasks"],
+    )
+
+
+def _groups(results: list[Results]) -> list[Group]:
+    """Pool runs that differ in their seed only, algorithms in the order of tables."""
+    pooled: dict[str, list[Results]] = {}
+    for run in sorted(results, key=lambda run: run["seed"]):
+        config = {k: v for k, v in run["config"].items() if k not in _WITHOUT_EFFECT}
+        key = json.dumps([run["algorithm"], run["meta_steps"], config], sort_keys=True)
+        pooled.setdefault(key, []).append(run)
+    firsts = [runs[0] for runs in pooled.values()]
+    groups = [
+        Group(runs[0]["algorithm"], _variant(runs[0], firsts), runs) for runs in pooled.values()
+    ]
+    order = list(style.LABELS)
+    return sorted(groups, key=lambda group: (order.index(group.algorithm), group.variant))
+
+
+def _variant(run: Results, firsts: list[Results]) -> str:
+    """In which options a run differs from the algorithm's others."""
+    others = [other for other in firsts if other["algorithm"] == run["algorithm"]]
+    configs = [other["config"] | {"meta_steps": other["meta_steps"]} for other in others]
+    mine = run["config"] | {"meta_steps": run["meta_steps"]}
+    return ", ".join(
+        f"{field.replace('_', ' ')} {mine.get(field, 'absent')}"
+        for field in mine
+        if field not in _WITHOUT_EFFECT and len({json.dumps(c.get(field)) for c in configs}) > 1
+    )
+
+
+def _cells(group: Group, name: str, updates: list[int]) -> list[str]:
+    curve = group.curve(name)
+    cells = []
+    for update in updates:
+        mean, half = curve.at(update) or (np.nan, np.nan)
+        interval = f" ± {half:.2f}" if np.isfinite(half) else ""
+        cells.append(f"{mean:.2f}{interval}" if np.isfinite(mean) else "diverged")
+    return cells
+
+
+def _row(group: Group, updates: list[int]) -> list[str]:
+    speed = group.mean("env_steps_per_second")
+    devices = ", ".join(dict.fromkeys(run["device"] for run in group.members))
+    return [
+        group.label,
+        f"{group.meta_steps:,}",
+        str(len(group.runs)),
+        *_cells(group, "return", updates),
+        f"{speed:,.0f}" if speed else "–",
+        devices,
+    ]
+
+
+def _title(run: Results) -> str:
+    if run["experiment"] == "navigation":
+        reward = run["config"]["reward"].replace("_", " ")
+        return f"2D navigation, reward −{reward}, {run['config']['goals']} goals"
+    return f"Half-cheetah, {run['task']}, {run['backend']}, {run['timing']} timing"
+
+
+def _references(
+    runs: list[Results], oracles: list[Results], updates: list[int]
+) -> dict[str, float | dict[str, float]]:
+    """Random start and oracle, averaged over the runs that have them."""
+    starts = [run["references"]["random start"] for run in runs]
+    found: dict[str, float | dict[str, float]] = {
+        "random start": {
+            str(update): float(np.mean([start[str(update)] for start in starts]))
+            for update in updates
+        }
+    }
+    if "oracle" in runs[0]["references"]:
+        found["oracle"] = float(runs[0]["references"]["oracle"])
+    elif oracles:
+        # One run for each goal; before any update its policy is what it learned.
+        found["oracle"] = float(np.mean([run["metrics"]["return"]["0"] for run in oracles]))
+    return found
+
+
+def _section(runs: list[Results], oracles: list[Results], output: pathlib.Path) -> str:
+    groups = _groups(runs)
+    updates = [int(update) for update in runs[0]["metrics"]["return"]]
+    references = _references(runs, oracles, updates)
+    header = ["algorithm", "meta-steps", "seeds"]
+    header += [f"{n} update{'' if n == 1 else 's'}" for n in updates]
+    rows = [_row(group, updates) for group in groups]
+    for name, value in references.items():
+        numbers = value if isinstance(value, dict) else dict.fromkeys(map(str, updates), value)
+        rows.append([name, "–", "–", *(f"{x:.2f}" for x in numbers.values()), "–", "–"])
+    for name, returns in MAML_RETURNS.get(_published_kind(runs[0]), {}).items():
+        rows.append([f"{name}, published¹", "–", "–", *returns, "–", "–"])
+    name = "return_" + "_".join(
+        str(part) for part in (runs[0]["experiment"], *_kind(runs[0])) if part is not None
+    )
+    lines = [rl_figures.Line(g.algorithm, g.label, g.curve("return")) for g in groups]
+    rl_figures.returns_against_updates(lines, references, output / f"{name}.png")
+    commands = dict.fromkeys(
+        generalised(run["command"], seed="SEED", workdir="DIR") for run in (*runs, *oracles)
+    )
+    return "\n\n".join(
+        [
+            f"#### {_title(runs[0])}",
+            table([*header, "environment steps/s", "device"], rows),
+            f"![Return against updates]({name}.png)",
+            "\n".join(["```sh", *commands, "```"]),
+        ]
+    )
+
+
+def _published_kind(run: Results) -> str:
+    if run["experiment"] == "navigation":
+        config = run["config"]
+        whole = (config["reward"], config["goals"], config["horizon"])
+        return "navigation" if whole == ("distance", "uniform", 100) else ""
+    return run["task"] if run["timing"] == "rllab" else ""
+
+
+def reinforcement_learning(results: list[Results], output: pathlib.Path) -> str:
+    """One table and figure for each kind of task."""
+    parts = ["### Reinforcement learning (figure 3)"]
+    meta = [run for run in results if "goal" not in run]
+    for kind in dict.fromkeys(map(_kind, meta)):
+        oracles = [run for run in results if "goal" in run and _kind(run) == kind]
+        parts.append(_section([run for run in meta if _kind(run) == kind], oracles, output))
+    parts += [
+        "Returns of fresh episodes after each number of updates, averaged over the test tasks; "
+        "± half the 95% interval, over test tasks with one seed, over seeds by Student's t with "
+        "more. “Random start”: the same updates from the prior before training.",
+        f"¹ {RL_SOURCE}",
+    ]
+    return "\n\n".join(parts)

@@ -1,0 +1,72 @@
+"""The half-cheetah program from the command line to its files."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from experiments.report_inputs import find_results
+from experiments.report_rl import reinforcement_learning
+from tests.programs import Programs
+
+pytest.importorskip("brax")
+
+TINY = (
+    "--backend=spring",
+    "--timing=rllab",
+    "--config.hidden_units=8",
+    "--config.meta_batch=2",
+    "--config.rollouts=2",
+    "--config.horizon=3",
+    "--config.test_rollouts=2",
+    "--config.test_tasks=2",
+    "--config.test_steps=1",
+    "--config.validation_tasks=2",
+    "--config.steps_per_dispatch=1",
+)
+
+
+@pytest.fixture(scope="module")
+def half_cheetah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Runs the program quickly, many times."""
+    with Programs(tmp_path_factory.mktemp("programs"), "half_cheetah") as server:
+        yield server
+
+
+def test_two_meta_steps_leave_returns_figures_a_film_strip_and_a_section_of_the_report(
+    half_cheetah, tmp_path
+):
+    workdir = tmp_path / "run"
+    finished = half_cheetah.run(*TINY, "--viewer", "--meta_steps=2", f"--workdir={workdir}")
+    assert finished.code == 0, finished.stderr
+    results = json.loads((workdir / "results.json").read_text())
+    assert list(results["metrics"]["return"]) == ["0", "1"]
+    assert (results["task"], results["backend"], results["timing"]) == (
+        "direction",
+        "spring",
+        "rllab",
+    )
+    for figure in ("learning_curve.png", "return_against_updates.png", "film_strip.png"):
+        assert (workdir / figure).read_bytes().startswith(b"\x89PNG")
+    assert list(workdir.glob("episode_*.html"))
+    report = reinforcement_learning(find_results([str(workdir)]).results, tmp_path)
+    assert "Half-cheetah, direction, spring, rllab timing" in report
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--backend=bullet",), "--backend must be one of mjx, generalized, spring, positional"),
+        (("--task=backflip",), "--task must be one of direction, velocity"),
+        (("--timing=gym",), "--timing must be one of brax, rllab"),
+        (("--goal=0.5",), "--goal must be 1 (forward) or -1 with --task=direction"),
+        (("--task=velocity", "--goal=3"), "--goal must be at least 0 and at most 2 m/s"),
+        (("--config.horizon=20000",), "config.horizon must be at least 1 and at most 10000"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(half_cheetah, tmp_path, flags, words):
+    finished = half_cheetah.run(*TINY, *flags, "--meta_steps=2", f"--workdir={tmp_path / 'run'}")
+    assert finished.code == 2
+    assert words in finished.stderr
+    assert finished.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()

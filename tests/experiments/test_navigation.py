@@ -1,0 +1,139 @@
+"""The navigation program from the command line to its files."""
+
+import json
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from experiments.report_inputs import find_results
+from experiments.report_rl import reinforcement_learning
+from gembml.training import read_metrics
+from tests.programs import Programs
+
+TINY = (
+    "--config.hidden_units=8",
+    "--config.meta_batch=2",
+    "--config.rollouts=2",
+    "--config.horizon=5",
+    "--config.test_rollouts=2",
+    "--config.test_tasks=6",
+    "--config.validation_tasks=2",
+    "--config.steps_per_dispatch=1",
+    "--config.evaluate_every=2",
+    "--config.checkpoint_every=1",
+)
+FIGURES = ("learning_curve.png", "return_against_updates.png", "trajectories.png")
+
+
+@pytest.fixture(scope="module")
+def navigation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Runs the program quickly, many times."""
+    with Programs(tmp_path_factory.mktemp("programs"), "navigation") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def whole(navigation: Programs, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The work directory of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    finished = navigation.run(*TINY, "--meta_steps=6", f"--workdir={workdir}")
+    assert finished.code == 0, finished.stderr
+    assert "environment steps/s in training" in finished.stdout
+    return workdir
+
+
+def results_of(workdir: pathlib.Path) -> dict[str, Any]:
+    return json.loads((workdir / "results.json").read_text())
+
+
+def test_a_run_leaves_returns_by_updates_references_figures_and_speed(whole):
+    results = results_of(whole)
+    for name in ("return", "return_ci95", "return_drawn", "return_drawn_std"):
+        assert list(results["metrics"][name]) == ["0", "1", "2", "3"]
+    assert list(results["references"]["random start"]) == ["0", "1", "2", "3"]
+    assert results["references"]["oracle"] > max(results["metrics"]["return"].values())
+    assert results["env_steps_per_second"] > 0
+    rows = read_metrics(whole / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert {"return_0", "return_3", "env_steps_per_second"} <= set(rows[0])
+    for figure in FIGURES:
+        assert (whole / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_has_a_table_and_a_figure_of_it(whole, tmp_path):
+    inputs = find_results([str(whole)])
+    assert not inputs.skipped
+    report = reinforcement_learning(inputs.results, tmp_path)
+    assert "| GEM-BML+ | 6 | 1 |" in report
+    assert "oracle" in report
+    (figure,) = tmp_path.glob("return_*.png")
+    assert figure.name in report
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "reptile", "gem_bml", "pretrain"])
+def test_other_algorithms_run_from_the_command_line(navigation, tmp_path, algorithm):
+    finished = navigation.run(
+        *TINY, f"--algorithm={algorithm}", "--meta_steps=2", f"--workdir={tmp_path}"
+    )
+    assert finished.code == 0, finished.stderr
+    assert ("return_drawn" in results_of(tmp_path)["metrics"]) == algorithm.startswith("gem")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--config.goals=bimodal", "--config.reward=squared_distance"),
+        ("--config.surrogate=dice", "--config.baseline=none", "--config.activation=tanh"),
+        ("--preset=paper", "--config.test_steps=1"),
+    ],
+)
+def test_other_choices_run_from_the_command_line(navigation, tmp_path, options):
+    finished = navigation.run(*TINY, *options, "--meta_steps=2", f"--workdir={tmp_path}")
+    assert finished.code == 0, finished.stderr
+
+
+def test_a_killed_run_ends_where_an_uninterrupted_one_ends(navigation, whole, tmp_path):
+    command = (*TINY, "--meta_steps=6", f"--workdir={tmp_path}")
+    running = navigation.start(*command)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints" / "2" / "about.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    running.send(signal.SIGKILL)
+    running.wait()
+    finished = navigation.run(*command)
+    assert finished.code == 0, finished.stderr
+    assert results_of(tmp_path)["metrics"] == results_of(whole)["metrics"]
+
+
+def test_tasks_divided_among_devices_give_the_same_prior(navigation, whole, tmp_path):
+    finished = navigation.run(
+        *TINY, "--cpu_devices=2", "--devices=2", "--meta_steps=6", f"--workdir={tmp_path}"
+    )
+    assert finished.code == 0, finished.stderr
+    expected = results_of(whole)["metrics"]["return"].values()
+    found = results_of(tmp_path)["metrics"]["return"].values()
+    assert list(found) == pytest.approx(list(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--config.horizon=0", "config.horizon must be at least 1 and at most 10000"),
+        ("--config.rollouts=0", "config.rollouts must be at least 1"),
+        ("--config.meta_batch=0", "config.meta_batch must be at least 1"),
+        ("--config.reward=speed", "config.reward must be one of distance, squared_distance"),
+        ("--algorithm=llama", "choose another algorithm or preset"),
+        ("--config.discount=1.5", "config.discount must be at least 0.0 and at most 1.0"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(navigation, tmp_path, flag, words):
+    finished = navigation.run(*TINY, flag, "--meta_steps=2", f"--workdir={tmp_path / 'run'}")
+    assert finished.code == 2
+    assert words in finished.stderr
+    assert finished.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
