@@ -31,6 +31,7 @@ def algorithm_table() -> str:
         "Objectives: L1 = log P(D^tr u D^val | Theta), L2 = log P(D^val | D^tr, Theta).",
         "Inner optimizers (--config.inner_optimizer): natural_gradient (Gaussian posteriors), "
         + ", ".join(OPTAX_OPTIMIZERS)
-        + "; meta_sgd and platipus: sgd.",
+        + ", trpo (problems with a divergence, without derivatives through the inner loop); "
+        "meta_sgd and platipus: sgd.",
     ]
     return "\n".join(lines)

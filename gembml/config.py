@@ -13,6 +13,7 @@ from gembml.optimizers import (
     online_em,
     scale_by_fisher,
     scale_log_std,
+    trust_region,
 )
 from gembml.optimizers.clip import clip_norm
 from gembml.options import OptionError, check, concrete, option
@@ -49,6 +50,7 @@ _WEIGHTS = (*GAUSSIAN, ("expectation", "weights"))
 _GRADIENT = (*GAUSSIAN, ("meta_optimizer", "not online_em"))
 _NATURAL = (*GAUSSIAN, ("inner_optimizer", "natural_gradient"))
 _PARTICLES = (("posterior family", "particles"),)
+_TRPO = (("inner_optimizer", "trpo"),)
 _GAUSSIAN_ROWS = "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser"
 _QUERY_LOOP = (("algorithm", f"{_GAUSSIAN_ROWS} or reptile"),)
 _PRIOR_TERM = (("algorithm", f"{_GAUSSIAN_ROWS}, platipus or bmaml"),)
@@ -67,10 +69,23 @@ class LearnerConfig:
 
     inner_optimizer: str = option(
         "natural_gradient",
-        "optimizer of the inner loop: natural_gradient or one of optax's",
-        choices=("natural_gradient", *OPTAX_OPTIMIZERS),
+        "optimizer of the inner loop: natural_gradient, trpo (a trust region in what is predicted; "
+        "of a Gaussian it moves the mean alone, and rollouts need the surrogate ratio or dice) or "
+        "one of optax's",
+        choices=("natural_gradient", "trpo", *OPTAX_OPTIMIZERS),
     )
-    inner_learning_rate: float = option(0.1, "learning rate of the inner loop", above=0.0)
+    inner_learning_rate: float = option(
+        0.1,
+        "learning rate of the inner loop",
+        above=0.0,
+        only=(("inner_optimizer", "not trpo"),),
+    )
+    max_kl: float = option(
+        0.01,
+        "how far an inner step may move what is predicted, in mean KL divergence",
+        above=0.0,
+        only=_TRPO,
+    )
     inner_steps: int = option(
         20,
         "inner steps per data set in meta-training",
@@ -87,11 +102,11 @@ class LearnerConfig:
     )
     later_rate: float = option(
         1.0,
-        "learning rate of the inner steps after the first, as a share of the first's; with "
-        "Gradient-EM that of all steps on the query set",
+        "learning rate of each inner step as a share of that of the step before; with Gradient-EM "
+        "steps on the query set begin at the second step's",
         above=0.0,
         only=(
-            ("inner_optimizer", "not natural_gradient"),
+            ("inner_optimizer", "not natural_gradient or trpo"),
             ("algorithm", "not meta_sgd or platipus"),
         ),
     )
@@ -144,7 +159,10 @@ class LearnerConfig:
         only=_GRADIENT,
     )
     log_std_multiplier: float = option(
-        2.0, "inner log-std steps are this much longer than the mean's", least=0.0, only=GAUSSIAN
+        2.0,
+        "inner log-std steps are this much longer than the mean's",
+        least=0.0,
+        only=(*GAUSSIAN, ("inner_optimizer", "not trpo")),
     )
     max_mean_norm: float = option(
         30.0, "cap of the mean's gradient in the Fisher norm", above=0.0, only=_NATURAL
@@ -203,7 +221,7 @@ class LearnerConfig:
         "has its own, max_mean_norm)",
         least=0.0,
         only=(
-            ("inner_optimizer", "not natural_gradient"),
+            ("inner_optimizer", "not natural_gradient or trpo"),
             ("algorithm", "not meta_sgd or platipus"),
         ),
     )
@@ -252,8 +270,8 @@ def _inner_rate(config: LearnerConfig, *, later: bool) -> optax.ScalarOrSchedule
     if concrete(share) and share == 1.0:
         return rate
     if later:
-        return rate * share
-    return lambda step: jnp.where(step == 0, rate, rate * share)
+        rate = rate * share
+    return lambda step: rate * jnp.asarray(share) ** step
 
 
 def inner_optimizer(
@@ -265,6 +283,8 @@ def inner_optimizer(
 ) -> optax.GradientTransformation:
     """The optimizer of the inner loop; ``differentiated`` if its steps are differentiated.
 
+    A trust region is of the weights themselves: for a Gaussian, of its mean.
+
     ``per_particle``: of parameters ``[M, ...]``, each of which has its own cap. ``later``: of steps
     none of which is the first, such as those on the query set.
     """
@@ -275,6 +295,8 @@ def inner_optimizer(
             max_mean_norm=config.max_mean_norm,
             max_log_std_step=config.max_log_std_step,
         )
+    if config.inner_optimizer == "trpo":
+        return trust_region(config.max_kl)
     root = {"eps_root": 1e-8} if differentiated and config.inner_optimizer in _ROOTS else {}
     rate = _inner_rate(config, later=later)
     optimizer = getattr(optax, config.inner_optimizer)(rate, **root)

@@ -14,9 +14,16 @@ from tests.problems import make_task, problem
 
 pytestmark = pytest.mark.usefixtures("float64")
 KEY = jax.random.key(0)
+
+
 # A tanh of a linear function, whose noise has variance 1/2.
+def divergence(weights, other, data):
+    return jnp.mean((jnp.tanh(data.x @ weights) - jnp.tanh(data.x @ other)) ** 2)
+
+
 PROBLEM = problem()._replace(
-    whitened_outputs=lambda weights, data: jnp.sqrt(2.0) * jnp.tanh(data.x @ weights)
+    whitened_outputs=lambda weights, data: jnp.sqrt(2.0) * jnp.tanh(data.x @ weights),
+    divergence=divergence,
 )
 
 # Two values of every number, each with a row in which it has an effect.
@@ -33,22 +40,28 @@ NUMBERS: dict[str, dict[str, tuple[float, float]]] = {
     },
     "gem_bml": {"max_log_std_rise": (1e-5, 2e-5), "inner_learning_rate": (1.0, 2.0)},
     "amortized_bml": {"hyperprior_weight": (0.1, 0.3)},
-    "imaml": {"proximal_weight": (2.0, 1.0), "inner_learning_rate": (0.1, 0.05)},
+    "imaml": {
+        "proximal_weight": (2.0, 1.0),
+        "inner_learning_rate": (0.1, 0.05),
+        "later_rate": (0.5, 0.25),
+    },
     "llama": {"curvature_weight": (0.01, 0.1), "log_std_init": (0.0, -1.0)},
     "bmaml": {"kl_weight": (0.01, 0.1), "inner_learning_rate": (0.1, 0.05)},
     "platipus": {"kl_weight": (0.1, 0.2), "inner_learning_rate": (0.1, 0.05)},
     "fomaml": {"max_meta_gradient_norm": (1e-2, 2e-2)},
     "emaml": {"max_inner_gradient_norm": (1e-2, 2e-2)},
+    "reptile": {"max_kl": (1e-3, 2e-3)},
 }
+# What they need beside the row.
+CHOICES: dict[str, dict[str, str]] = {"reptile": {"inner_optimizer": "trpo"}}
 
 
 def meta_step(name: str, numbers):
     """The prior after one plain SGD meta-step."""
     # The prior pulls nothing at the first step, from the prior; elsewhere one compiles faster.
     steps = 2 if name in ("imaml", "gem_bml_plus") else 1
-    config = dataclasses.replace(
-        toy.CONFIGS[name], inner_steps=steps, meta_optimizer="sgd", **numbers
-    )
+    choices = {"inner_steps": steps, "meta_optimizer": "sgd"} | CHOICES.get(name, {})
+    config = dataclasses.replace(toy.CONFIGS[name], **choices, **numbers)
     learner = make_learner(name, PROBLEM, config, 10)
     tasks = jax.tree.map(lambda leaf: leaf[None], make_task(0))
     return learner.update(learner.init(KEY), KEY, tasks)[0].prior
@@ -124,3 +137,11 @@ def test_llama_is_refused_for_a_likelihood_without_curvature():
     without = PROBLEM._replace(whitened_outputs=None)
     with pytest.raises(OptionError, match="llama needs the curvature of the likelihood"):
         make_learner("llama", without, toy.CONFIGS["llama"], 10)
+
+
+@pytest.mark.parametrize("name", ["gem_bml", "gem_bml_plus", "fomaml", "reptile", "imaml"])
+def test_an_inner_trust_region_is_refused_for_a_problem_without_divergence(name):
+    config = dataclasses.replace(toy.CONFIGS[name], inner_optimizer="trpo")
+    make_learner(name, PROBLEM, config, 10)
+    with pytest.raises(OptionError, match="needs a problem with a divergence"):
+        make_learner(name, PROBLEM._replace(divergence=None), config, 10)

@@ -73,11 +73,11 @@ ALGORITHMS: dict[str, Algorithm] = {
 _SGD_ONLY = ("meta_sgd", "platipus")
 
 # Steps of a fixed length, whose derivative in the gradient is zero almost everywhere; and steps in
-# units of a norm, whose derivative is infinite where the norm is zero.
-_NO_DERIVATIVE = ("adafactor", "lamb", "lars", "lion", "radam", "sign_sgd")
+# units of a norm, whose derivative is infinite where the norm is zero; and those of a search.
+_NO_DERIVATIVE = ("adafactor", "lamb", "lars", "lion", "radam", "sign_sgd", "trpo")
 
 
-def _check_combination(algorithm: str, config: LearnerConfig) -> None:
+def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) -> None:
     """Raise :class:`OptionError` for choices that do not go together."""
     row = ALGORITHMS[algorithm]
     for field, value in (
@@ -101,6 +101,11 @@ def _check_combination(algorithm: str, config: LearnerConfig) -> None:
             f"{algorithm} differentiates through the inner loop, and the steps of "
             f"config.inner_optimizer={config.inner_optimizer} have no usable derivative: choose "
             "another optimizer, or an algorithm that needs no derivative through them."
+        )
+    if config.inner_optimizer == "trpo" and problem.divergence is None:
+        raise OptionError(
+            "config.inner_optimizer=trpo needs a problem with a divergence between what two "
+            "networks predict, and this problem has none: choose another value."
         )
     if algorithm == "kl_chaser" and config.random_weights != "all":
         raise OptionError(
@@ -135,7 +140,7 @@ def make_learner(
     """
     if algorithm not in ALGORITHMS:
         raise OptionError(f"algorithm must be one of {', '.join(ALGORITHMS)}, not {algorithm!r}.")
-    _check_combination(algorithm, config)
+    _check_combination(algorithm, problem, config)
     row = ALGORITHMS[algorithm]
     parts = row.build(problem, config)
     meta_gradient = parts.meta_gradient

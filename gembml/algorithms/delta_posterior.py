@@ -2,12 +2,17 @@
 
 from gembml import delta
 from gembml.algorithms.parts import Parts
-from gembml.base import Problem
+from gembml.base import Inference, Problem
 from gembml.config import LearnerConfig, inner_optimizer
 from gembml.inference import learned_rates, point
 from gembml.inference.learned_rates import family as learned_rates_family
 from gembml.meta_gradients import backprop, gem, implicit
 from gembml.meta_gradients import pretrain as pretrain_gradient
+
+
+def _point(problem: Problem, config: LearnerConfig, *, later: bool = False, **options) -> Inference:
+    optimizer = inner_optimizer(config, later=later)
+    return point(problem.log_likelihood, optimizer, divergence=problem.divergence, **options)
 
 
 def maml(problem: Problem, config: LearnerConfig) -> Parts:
@@ -19,14 +24,13 @@ def maml(problem: Problem, config: LearnerConfig) -> Parts:
 
 def fomaml(problem: Problem, config: LearnerConfig) -> Parts:
     """First-order MAML: the inner gradients are constants (Finn et al. 2017, Section 5.2)."""
-    inference = point(problem.log_likelihood, inner_optimizer(config), first_order=True)
+    inference = _point(problem, config, first_order=True)
     return Parts(delta.family(), inference, backprop(problem, inference, config.inner_steps))
 
 
 def reptile(problem: Problem, config: LearnerConfig) -> Parts:
     """Reptile: Nichol, Achiam & Schulman 2018, Algorithm 2; GEM-BML's delta case, Section 4."""
-    family, inference = delta.family(), point(problem.log_likelihood, inner_optimizer(config))
-    later = point(problem.log_likelihood, inner_optimizer(config, later=True))
+    family, inference = delta.family(), _point(problem, config)
     estimator = gem(
         problem,
         family,
@@ -34,16 +38,14 @@ def reptile(problem: Problem, config: LearnerConfig) -> Parts:
         config.inner_steps,
         objective="L1",
         query_steps=config.query_steps or None,
-        query_inference=later,
+        query_inference=_point(problem, config, later=True),
     )
     return Parts(family, inference, estimator)
 
 
 def imaml(problem: Problem, config: LearnerConfig) -> Parts:
     """iMAML: Rajeswaran, Finn, Kakade & Levine 2019, Algorithms 1 and 2."""
-    inference = point(
-        problem.log_likelihood, inner_optimizer(config), proximal_weight=config.proximal_weight
-    )
+    inference = _point(problem, config, proximal_weight=config.proximal_weight)
     estimator = implicit(
         problem,
         inference,
@@ -57,8 +59,7 @@ def imaml(problem: Problem, config: LearnerConfig) -> Parts:
 
 def pretrain(problem: Problem, config: LearnerConfig) -> Parts:
     """Pre-training: L1 with a delta prior, Section 4 of the paper."""
-    inference = point(problem.log_likelihood, inner_optimizer(config))
-    return Parts(delta.family(), inference, pretrain_gradient(problem))
+    return Parts(delta.family(), _point(problem, config), pretrain_gradient(problem))
 
 
 def meta_sgd(problem: Problem, config: LearnerConfig) -> Parts:

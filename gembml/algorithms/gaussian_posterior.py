@@ -8,7 +8,7 @@ from gembml.base import Family, Inference, Problem
 from gembml.config import LearnerConfig, expected_log_likelihood, inner_optimizer
 from gembml.inference import variational
 from gembml.meta_gradients import chaser, elbo_gradient, gem, normal_gamma_log_hyperprior
-from gembml.optimizers import scale_log_std
+from gembml.optimizers import on_mean, scale_log_std
 
 
 def _family(config: LearnerConfig) -> Family:
@@ -24,10 +24,15 @@ def _inference(
     problem: Problem, config: LearnerConfig, *, differentiated: bool, later: bool = False
 ) -> Inference:
     optimizer = inner_optimizer(config, differentiated=differentiated, later=later)
-    if config.inner_optimizer != "natural_gradient":  # which has it built in
+    if config.inner_optimizer == "trpo":
+        optimizer = on_mean(optimizer)
+    elif config.inner_optimizer != "natural_gradient":  # which has it built in
         optimizer = optax.chain(optimizer, scale_log_std(config.log_std_multiplier))
     return variational(
-        expected_log_likelihood(problem, config), optimizer, kl_weight=config.kl_weight
+        expected_log_likelihood(problem, config),
+        optimizer,
+        kl_weight=config.kl_weight,
+        divergence=problem.divergence,
     )
 
 

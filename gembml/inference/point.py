@@ -15,6 +15,7 @@ def point(
     *,
     first_order: bool = False,
     proximal_weight: float | jax.Array = 0.0,
+    divergence: Callable[[Params, Params, Data], jax.Array] | None = None,
 ) -> Inference:
     """Steps of ``optimizer`` on -log P(D | theta) + ``proximal_weight`` / 2 |theta - mu|^2.
 
@@ -22,7 +23,14 @@ def point(
     starting at mu and stopping early. With a weight it is iMAML's (Rajeswaran et al. 2019, Section
     2.2). With ``first_order`` the gradient is a constant to whoever differentiates through the
     loop, which drops the Hessian: MAML becomes first-order MAML.
+
+    The optimizer is also given the loss of a candidate, ``value_fn``, and, with ``divergence``
+    (:class:`~gembml.base.Problem`'s), ``divergence_fn``, how far a candidate is from the present
+    weights on the same data: :func:`gembml.optimizers.trust_region` needs both. Data that are
+    rollouts then ask for a likelihood weighed by importance, whose value at a candidate estimates
+    its return (the surrogates ``ratio`` and ``dice``, not ``log_prob``).
     """
+    update = optax.with_extra_args_support(optimizer).update
 
     def init(key: Key, prior: Delta) -> InferenceState:
         del key
@@ -31,7 +39,8 @@ def point(
     def step(
         keys: StepKeys, state: InferenceState, prior: Delta, collect: Collect
     ) -> InferenceState:
-        data = collect(keys.data, jax.lax.stop_gradient(state.posterior.mean))
+        here = jax.lax.stop_gradient(state.posterior.mean)
+        data = collect(keys.data, here)
 
         def loss(posterior: Delta) -> jax.Array:
             fit = -log_likelihood(posterior.mean, data)
@@ -42,8 +51,12 @@ def point(
         gradient = jax.grad(loss)(state.posterior)
         if first_order:
             gradient = jax.lax.stop_gradient(gradient)
-        updates, optimizer_state = optimizer.update(
-            gradient, state.optimizer_state, state.posterior
+        functions: dict[str, Callable[[Delta], jax.Array]] = {"value_fn": loss}
+        if divergence is not None:
+            between = divergence
+            functions["divergence_fn"] = lambda other: between(here, other.mean, data)
+        updates, optimizer_state = update(
+            gradient, state.optimizer_state, state.posterior, **functions
         )
         return InferenceState(optax.apply_updates(state.posterior, updates), optimizer_state)
 

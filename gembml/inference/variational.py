@@ -1,9 +1,11 @@
 """Mean-field variational inference with any optax optimizer (Section 3.1, subroutine VI)."""
 
+from collections.abc import Callable
+
 import jax
 import optax
 
-from gembml.base import Collect, Data, Inference, InferenceState, Key, StepKeys
+from gembml.base import Collect, Data, Inference, InferenceState, Key, Params, StepKeys
 from gembml.gaussian import Gaussian, kl_divergence
 from gembml.inference.expectations import ExpectedLogLikelihood
 from gembml.options import OptionError, concrete
@@ -33,6 +35,7 @@ def variational(
     optimizer: optax.GradientTransformation,
     *,
     kl_weight: float | jax.Array = 1.0,
+    divergence: Callable[[Params, Params, Data], jax.Array] | None = None,
 ) -> Inference:
     """Gradient steps of ``optimizer`` on the negative ELBO over (mean, log_std).
 
@@ -40,11 +43,19 @@ def variational(
     as its parameters; :func:`gembml.optimizers.natural_gradient` is made for that, any other
     optax transformation works as well. Its state starts afresh at every call of the inner loop.
 
+    The optimizer is also given the negative ELBO of a candidate with this step's noise,
+    ``value_fn``, and, with ``divergence`` (:class:`~gembml.base.Problem`'s), ``divergence_fn``, how
+    far a candidate's mean is from the present one: for :func:`gembml.optimizers.trust_region` by
+    :func:`gembml.optimizers.on_mean`. As for :func:`~gembml.inference.point`, rollouts then ask for
+    a likelihood weighed by importance.
+
     Raises:
       OptionError: for a negative weight.
     """
     if concrete(kl_weight) and kl_weight < 0:
         raise OptionError(f"kl_weight must not be negative, not {kl_weight}.")
+
+    update = optax.with_extra_args_support(optimizer).update
 
     def init(key: Key, prior: Gaussian) -> InferenceState:
         del key
@@ -53,7 +64,8 @@ def variational(
     def step(
         keys: StepKeys, state: InferenceState, prior: Gaussian, collect: Collect
     ) -> InferenceState:
-        data = collect(keys.data, jax.lax.stop_gradient(state.posterior.mean))
+        here = jax.lax.stop_gradient(state.posterior.mean)
+        data = collect(keys.data, here)
 
         def negative_elbo(posterior: Gaussian) -> jax.Array:
             return -elbo(
@@ -66,8 +78,12 @@ def variational(
             )
 
         gradient = jax.grad(negative_elbo)(state.posterior)
-        updates, optimizer_state = optimizer.update(
-            gradient, state.optimizer_state, state.posterior
+        functions: dict[str, Callable[[Gaussian], jax.Array]] = {"value_fn": negative_elbo}
+        if divergence is not None:
+            between = divergence
+            functions["divergence_fn"] = lambda other: between(here, other.mean, data)
+        updates, optimizer_state = update(
+            gradient, state.optimizer_state, state.posterior, **functions
         )
         return InferenceState(optax.apply_updates(state.posterior, updates), optimizer_state)
 
