@@ -51,6 +51,7 @@ _GRADIENT = (*GAUSSIAN, ("meta_optimizer", "not online_em"))
 _NATURAL = (*GAUSSIAN, ("inner_optimizer", "natural_gradient"))
 _PARTICLES = (("posterior family", "particles"),)
 _TRPO = (("inner_optimizer", "trpo"),)
+_META_RATE = (("meta_optimizer", "not trpo"),)
 _GAUSSIAN_ROWS = "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser"
 _QUERY_LOOP = (("algorithm", f"{_GAUSSIAN_ROWS} or reptile"),)
 _PRIOR_TERM = (("algorithm", f"{_GAUSSIAN_ROWS}, platipus or bmaml"),)
@@ -229,6 +230,7 @@ class LearnerConfig:
         0.0,
         "cap of each task's meta-gradient, where one that is not finite counts as zero; 0: none",
         least=0.0,
+        only=_META_RATE,
     )
     tasks_at_once: int = option(
         0,
@@ -239,11 +241,20 @@ class LearnerConfig:
     )
     meta_optimizer: str = option(
         "adam",
-        "optimizer of the meta-step: online_em (with Gradient-EM) or one of optax's",
-        choices=("online_em", *OPTAX_OPTIMIZERS),
+        "optimizer of the meta-step: online_em (with Gradient-EM), trpo (MAML's own in "
+        "reinforcement learning; rollouts need the surrogate ratio or dice) or one of optax's",
+        choices=("online_em", "trpo", *OPTAX_OPTIMIZERS),
     )
     meta_natural: bool = option(True, "precondition the meta-gradient by Fisher", only=_GRADIENT)
-    meta_learning_rate: float = option(1e-3, "learning rate of the meta-step", above=0.0)
+    meta_learning_rate: float = option(
+        1e-3, "learning rate of the meta-step", above=0.0, only=_META_RATE
+    )
+    meta_max_kl: float = option(
+        0.01,
+        "how far a meta-step may move what adapted networks predict, in mean KL divergence",
+        above=0.0,
+        only=(("meta_optimizer", "trpo"),),
+    )
     meta_log_std_multiplier: float = option(
         1.0,
         "the prior's log-std steps are this much longer than its mean's",
@@ -254,6 +265,7 @@ class LearnerConfig:
         "cosine",
         "meta learning rate over the run: constant, or decayed to 0",
         choices=("constant", "linear", "cosine"),
+        only=_META_RATE,
     )
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gembml import ALGORITHMS, LearnerConfig, OptionError, make_learner
+from gembml import ALGORITHMS, LearnerConfig, OptionError, distributed, make_learner
 from gembml.algorithms import Algorithm
 from tests import toy
 from tests.problems import make_task, problem
@@ -51,9 +51,13 @@ NUMBERS: dict[str, dict[str, tuple[float, float]]] = {
     "fomaml": {"max_meta_gradient_norm": (1e-2, 2e-2)},
     "emaml": {"max_inner_gradient_norm": (1e-2, 2e-2)},
     "reptile": {"max_kl": (1e-3, 2e-3)},
+    "maml": {"meta_max_kl": (1e-3, 2e-3)},
 }
 # What they need beside the row.
-CHOICES: dict[str, dict[str, str]] = {"reptile": {"inner_optimizer": "trpo"}}
+CHOICES: dict[str, dict[str, str]] = {
+    "reptile": {"inner_optimizer": "trpo"},
+    "maml": {"meta_optimizer": "trpo"},
+}
 
 
 def meta_step(name: str, numbers):
@@ -145,3 +149,18 @@ def test_an_inner_trust_region_is_refused_for_a_problem_without_divergence(name)
     make_learner(name, PROBLEM, config, 10)
     with pytest.raises(OptionError, match="needs a problem with a divergence"):
         make_learner(name, PROBLEM._replace(divergence=None), config, 10)
+
+
+def test_a_trust_region_of_the_meta_step_is_refused_where_there_is_none():
+    config = dataclasses.replace(toy.CONFIGS["maml"], meta_optimizer="trpo")
+    make_learner("maml", PROBLEM, config, 10)
+    with pytest.raises(OptionError, match="meta_optimizer=trpo needs a problem with a divergence"):
+        make_learner("maml", PROBLEM._replace(divergence=None), config, 10)
+    mesh = distributed.task_mesh(jax.devices()[:1])
+    with pytest.raises(OptionError, match="takes its meta-step on one device"):
+        make_learner("maml", PROBLEM, config, 10, mesh)
+
+
+@pytest.mark.parametrize("name", sorted({*ALGORITHMS} - {"maml"}))
+def test_a_trust_region_of_the_meta_step_is_refused_for_every_other_row(name):
+    assert f"and {name} has none to search along" in refusal(name, meta_optimizer="trpo")

@@ -17,7 +17,9 @@ from gembml.base import MetaLearner, Problem
 from gembml.config import LearnerConfig, meta_optimizer
 from gembml.learner import meta_learner
 from gembml.meta_gradients import clipped
+from gembml.optimizers import trust_region
 from gembml.options import OptionError, concrete
+from gembml.trust_region_learner import trust_region_learner
 
 __all__ = ["ALGORITHMS", "Algorithm", "Parts", "make_learner"]
 
@@ -96,17 +98,23 @@ def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) 
             "config.meta_optimizer=online_em needs Gradient-EM's meta-gradient, whose values are "
             f"moments, and that of {algorithm} is of another kind: choose one of optax's."
         )
+    if config.meta_optimizer == "trpo" and algorithm != "maml":
+        raise OptionError(
+            "config.meta_optimizer=trpo searches along the objective of maml, as a function of the "
+            f"prior, and {algorithm} has none to search along: choose another value."
+        )
     if row.estimator in (_THROUGH, _CHASER, "Laplace") and config.inner_optimizer in _NO_DERIVATIVE:
         raise OptionError(
             f"{algorithm} differentiates through the inner loop, and the steps of "
             f"config.inner_optimizer={config.inner_optimizer} have no usable derivative: choose "
             "another optimizer, or an algorithm that needs no derivative through them."
         )
-    if config.inner_optimizer == "trpo" and problem.divergence is None:
-        raise OptionError(
-            "config.inner_optimizer=trpo needs a problem with a divergence between what two "
-            "networks predict, and this problem has none: choose another value."
-        )
+    for field in ("inner_optimizer", "meta_optimizer"):
+        if getattr(config, field) == "trpo" and problem.divergence is None:
+            raise OptionError(
+                f"config.{field}=trpo needs a problem with a divergence between what two networks "
+                "predict, and this problem has none: choose another value."
+            )
     if algorithm == "kl_chaser" and config.random_weights != "all":
         raise OptionError(
             "kl_chaser minimises a KL divergence, in which points have no part: "
@@ -143,6 +151,20 @@ def make_learner(
     _check_combination(algorithm, problem, config)
     row = ALGORITHMS[algorithm]
     parts = row.build(problem, config)
+    if config.meta_optimizer == "trpo":
+        if mesh is not None:
+            raise OptionError(
+                "config.meta_optimizer=trpo takes its meta-step on one device, and here are "
+                f"{mesh.size}: run on one, or choose another value."
+            )
+        return trust_region_learner(
+            problem,
+            parts.family,
+            parts.inference,
+            config.inner_steps,
+            trust_region(config.meta_max_kl),
+            tasks_at_once=config.tasks_at_once,
+        )
     meta_gradient = parts.meta_gradient
     # A traced limit is one of several settings, none of them 0.
     if not concrete(config.max_meta_gradient_norm) or config.max_meta_gradient_norm > 0:
