@@ -97,10 +97,18 @@ def ravel(problem: Problem) -> Problem:
     """
     unravel = unraveler(problem)
     local, whitened = problem.local_log_likelihood, problem.whitened_outputs
+    flipout, divergence = problem.flipout_log_likelihood, problem.divergence
+
+    def gaussian(weights: Gaussian) -> Gaussian:
+        return Gaussian(unravel(weights.mean), unravel(weights.log_std))
 
     def local_log_likelihood(key: Key, weights: Gaussian, data: Data) -> jax.Array:
         assert local is not None
-        return local(key, Gaussian(unravel(weights.mean), unravel(weights.log_std)), data)
+        return local(key, gaussian(weights), data)
+
+    def flipout_log_likelihood(key: Key, weights: Gaussian, data: Data) -> jax.Array:
+        assert flipout is not None
+        return flipout(key, gaussian(weights), data)
 
     return Problem(
         init=lambda key: ravel_pytree(problem.init(key))[0],
@@ -108,7 +116,13 @@ def ravel(problem: Problem) -> Problem:
         support=lambda key, task, vector: problem.support(key, task, unravel(vector)),
         query=lambda key, task, vector: problem.query(key, task, unravel(vector)),
         local_log_likelihood=local_log_likelihood if local else None,
+        flipout_log_likelihood=flipout_log_likelihood if flipout else None,
         whitened_outputs=(
             (lambda vector, data: whitened(unravel(vector), data)) if whitened else None
+        ),
+        divergence=(
+            (lambda vector, other, data: divergence(unravel(vector), unravel(other), data))
+            if divergence
+            else None
         ),
     )

@@ -42,8 +42,10 @@ def linear_baseline(observations: jax.Array, returns: jax.Array, mask: jax.Array
     size = jnp.sqrt(jnp.sum(features**2, axis=(0, 1)) / count)
     features = features / jnp.maximum(size, 1e-6)
     flat = features.reshape(-1, features.shape[-1])
-    gram = flat.T @ flat / count + _RIDGE * jnp.eye(flat.shape[-1])
-    moment = flat.T @ (returns * mask).reshape(-1) / count
+    # Some GPUs round the factors of products to 10 bits unless told not to.
+    with jax.default_matmul_precision("highest"):
+        gram = flat.T @ flat / count + _RIDGE * jnp.eye(flat.shape[-1])
+        moment = flat.T @ (returns * mask).reshape(-1) / count
     return features @ jax.scipy.linalg.solve(gram, moment, assume_a="pos")
 
 

@@ -13,7 +13,8 @@ def discounted_sums(values: jax.Array, discount: float | jax.Array) -> jax.Array
     steps = jnp.arange(values.shape[-1])
     ahead = steps[:, None] - steps[None, :]
     triangle = jnp.where(ahead >= 0, jnp.asarray(discount) ** jnp.maximum(ahead, 0), 0.0)
-    return values @ triangle.astype(values.dtype)
+    # Some GPUs round the factors of products to 10 bits unless told not to.
+    return jnp.matmul(values, triangle.astype(values.dtype), precision="highest")
 
 
 def generalized_advantages(
