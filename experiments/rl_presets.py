@@ -76,15 +76,17 @@ class HalfCheetahConfig(RLConfig):
 _POINT: dict[str, object] = {
     "inner_optimizer": "sgd",
     "inner_learning_rate": 0.1,
-    "later_rate": 0.2,
+    "later_rate": 0.25,
     "inner_steps": 1,
     "meta_natural": False,
-    "meta_learning_rate": 5e-3,
-    "discount": 0.9,
+    "meta_learning_rate": 3e-3,
+    "discount": 0.95,
+    "action_std": 0.35,
 }
 _GAUSSIAN: dict[str, object] = _POINT | {
     "meta_natural": True,
-    "query_steps": 1,
+    # Three steps on the query episodes, fresh ones each: the prior learns for all three updates.
+    "query_steps": 3,
     "num_samples": 1,
     "antithetic": False,
     "kl_weight": 0.0,
@@ -92,7 +94,12 @@ _GAUSSIAN: dict[str, object] = _POINT | {
     "log_std_init": -4.0,
     "max_log_std_rise": 0.7,
 }
-_REPTILE = _POINT | {"meta_optimizer": "sgd", "meta_learning_rate": 1.0, "meta_schedule": "linear"}
+_REPTILE = _POINT | {
+    "query_steps": 3,
+    "meta_optimizer": "sgd",
+    "meta_learning_rate": 1.0,
+    "meta_schedule": "linear",
+}
 _THROUGH = _GAUSSIAN | {"log_std_multiplier": 1.0, "max_meta_gradient_norm": 10.0}
 
 _TUNED: dict[str, dict[str, object]] = {
@@ -145,7 +152,7 @@ def navigation_preset(name: str, algorithm: str) -> NavigationConfig:
     """
     chosen = dict(_numbers(name, algorithm))
     if name == "paper":
-        chosen |= {"inner_optimizer": "trpo", "reward": "squared_distance"}
+        chosen |= {"inner_optimizer": "trpo", "surrogate": "ratio", "reward": "squared_distance"}
         del chosen["inner_learning_rate"]
     return NavigationConfig(**chosen)  # type: ignore[arg-type]
 
@@ -156,4 +163,11 @@ def half_cheetah_preset(name: str, algorithm: str) -> HalfCheetahConfig:
     Raises:
       OptionError: if the preset has no numbers for the algorithm.
     """
-    return HalfCheetahConfig(**_numbers(name, algorithm))  # type: ignore[arg-type]
+    chosen = dict(_numbers(name, algorithm))
+    if name == "tuned":
+        chosen |= {"discount": 0.99, "gae_lambda": 0.95, "later_rate": 0.5, "action_std": 1.0}
+        if "query_steps" in chosen:
+            chosen["query_steps"] = 1
+        if algorithm == "meta_sgd":
+            del chosen["later_rate"]
+    return HalfCheetahConfig(**chosen)  # type: ignore[arg-type]
