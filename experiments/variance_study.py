@@ -33,10 +33,10 @@ from experiments.few_shot_run import fingerprint
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.report_tables import table
+from experiments.widened import widened
 from gembml import ALGORITHMS, constants
 from gembml.base import Distribution, Key
 from gembml.evaluation import ci95, classification_metrics, expected_calibration_error
-from gembml.gaussian import Gaussian
 from gembml.tasks import omniglot
 from gembml.tasks.data_dirs import default_data_dir
 from gembml.tasks.images import ImageClasses
@@ -76,12 +76,6 @@ CONDITIONS: dict[str, tuple[Callable, Callable]] = {
     "incomplete: upper half of support images": (_cut, _same),
     "foreign: inverted images": (_inverted, _inverted),
 }
-
-
-def widened(posterior: Gaussian, multiplier: float) -> Gaussian:
-    """The posterior with its standard deviations multiplied; points stay points."""
-    log = jnp.log(multiplier) if multiplier else -jnp.inf
-    return posterior._replace(log_std=jax.tree.map(lambda ls: ls + log, posterior.log_std))
 
 
 def study(

@@ -1,0 +1,187 @@
+"""Is the prior's variance good for exploration? 2D navigation, Section 5.3.
+
+    python -m experiments.exploration_study --run=DIR --workdir=DIR
+
+Takes the trained prior of a finished ``experiments.navigation`` run. The episodes of the first
+update on a test task are made by weights drawn from the prior, one set for each episode, with its
+standard deviation multiplied by 0 (the mean acts, as in training), 1, 2, 4 and 8; then the return
+of the adapted mean is measured, for few episodes and for many. Prints Markdown; writes
+``exploration_study.json`` and a figure. Every choice sees the same tasks.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from experiments import command_line  # before jax: it sets XLA's flags
+
+# isort: split
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import style
+from experiments.output_directory import make_directory
+from experiments.provenance import provenance
+from experiments.report_tables import table
+from experiments.rl_experiment import TEST_SEED, Setting, make_experiment
+from experiments.rl_presets import NavigationConfig
+from experiments.widened import widened
+from gembml.base import Distribution, Key, Params, Task
+from gembml.evaluation import ci95
+from gembml.rl import BASELINES, Experience, Rollouts, roll_out
+from gembml.rl.problem import experience
+from gembml.tasks.navigation import GOALS, navigation
+from gembml.training import InputError, write_json
+from gembml.training.checkpoints import Checkpoints
+
+MULTIPLIERS = (0.0, 1.0, 2.0, 4.0, 8.0)
+EPISODES = (2, 5, 10, 20, 40)
+_JUDGED = 40
+
+
+def study(
+    algorithm: str, config: NavigationConfig, prior: Distribution, num_tasks: int
+) -> list[dict[str, Any]]:
+    """A row for each number of episodes and multiplier: the return after one update."""
+    config = config.on_this_device()
+    setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
+    experiment = make_experiment(algorithm, config, setting, 1)
+    learner, policy, environment = experiment.learner, experiment.policy, setting.environment
+    root = jax.random.key(TEST_SEED)
+    goals = jax.vmap(setting.sample_task)(jax.random.split(jax.random.fold_in(root, 0), num_tasks))
+    keys = jax.random.split(jax.random.fold_in(root, 2), num_tasks)
+
+    def explore(key: Key, goal: Task, prior: Distribution, number: int) -> Experience:
+        draw_key, key = jax.random.split(key)
+        weights = learner.sample(draw_key, prior, number)
+        each = jax.vmap(lambda k, w: roll_out(k, environment, policy, w, goal, 1))(
+            jax.random.split(key, number), weights
+        )
+        return experience(
+            Rollouts(*(leaf[:, 0] for leaf in each)),
+            baseline=BASELINES[config.baseline],
+            discount=config.discount,
+            gae_lambda=config.gae_lambda,
+        )
+
+    def after_one_update(prior: Distribution, multiplier: jax.Array, number: int) -> jax.Array:
+        wide = widened(prior, multiplier)
+
+        def one_task(inputs: tuple[Key, Task]) -> jax.Array:
+            key, goal = inputs
+            adapt_key, key = jax.random.split(key)
+
+            def collect(key: Key, params: Params) -> Experience:
+                del params  # the prior's mean, around which the weights are drawn
+                return explore(key, goal, wide, number)
+
+            posteriors = learner.adapt(prior, adapt_key, collect, 1)
+            mean = jax.tree.map(lambda leaf: leaf[-1], posteriors.mean)
+            return jnp.mean(roll_out(key, environment, policy, mean, goal, _JUDGED).returns)
+
+        return jax.lax.map(one_task, (keys, goals))
+
+    run = jax.jit(after_one_update, static_argnums=2)
+    rows = []
+    for number in EPISODES:
+        base = np.asarray(run(prior, jnp.float32(0.0), number))
+        for multiplier in MULTIPLIERS:
+            returns = np.asarray(run(prior, jnp.float32(multiplier), number))
+            rows.append(
+                {
+                    "episodes": number,
+                    "multiplier": multiplier,
+                    "return": float(returns.mean()),
+                    "return_ci95": float(ci95(returns)),
+                    # Paired by task.
+                    "more_than_mean": float((returns - base).mean()),
+                    "more_than_mean_ci95": float(ci95(returns - base)),
+                }
+            )
+    return rows
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    header = ["episodes", "std ×", "return after 1 update", "more than with the mean acting"]
+    cells = [
+        [
+            str(row["episodes"]),
+            f"{row['multiplier']:g}",
+            f"{row['return']:.2f} ± {row['return_ci95']:.2f}",
+            f"{row['more_than_mean']:+.2f} ± {row['more_than_mean_ci95']:.2f}",
+        ]
+        for row in rows
+    ]
+    return table(header, cells)
+
+
+def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """Return after one update against the number of episodes, by multiplier."""
+    with style.figure(path, 4.6, 3.0) as figure:
+        axes = figure.subplots()
+        for multiplier, colour, marker in zip(MULTIPLIERS, style.SEQUENCE, "os^Dv", strict=False):
+            mine = [row for row in rows if row["multiplier"] == multiplier]
+            axes.errorbar(
+                [row["episodes"] * (1 + 0.02 * MULTIPLIERS.index(multiplier)) for row in mine],
+                [row["return"] for row in mine],
+                [row["return_ci95"] for row in mine],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                capsize=2,
+                label=f"std × {multiplier:g}" if multiplier else "mean acts",
+            )
+        axes.set_xscale("log")
+        axes.set_xticks(EPISODES, [str(number) for number in EPISODES])
+        axes.minorticks_off()
+        axes.set_xlabel("episodes of the update")
+        axes.set_ylabel("return after 1 update")
+        figure.legend(loc="outside right upper", fontsize=7)
+
+
+_RUN = flags.DEFINE_string("run", None, "work directory of a finished navigation run")
+_TASKS = flags.DEFINE_integer("tasks", 100, "test tasks")
+_WORKDIR = flags.DEFINE_string("workdir", None, "directory to write to")
+
+
+def _load(directory: pathlib.Path) -> tuple[dict[str, Any], NavigationConfig, Distribution]:
+    try:
+        about = json.loads((directory / "run.json").read_text())
+        if about["experiment"] != "navigation" or not about["algorithm"].startswith("gem_bml"):
+            raise KeyError
+        config = NavigationConfig(**about["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "--run must name the work directory of a navigation run of gem_bml or gem_bml_plus, "
+            f"not {directory}."
+        ) from error
+    setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
+    learner = make_experiment(about["algorithm"], config, setting, about["meta_steps"]).learner
+    template = learner.init(jax.random.key(0))
+    restored, _ = Checkpoints(directory / "checkpoints").restore(template)
+    if restored is None or restored.step != about["meta_steps"]:
+        raise InputError(f"--run={directory} is not finished: run its command to the end first.")
+    return about, config, restored.state.prior
+
+
+def main(argv: list[str]) -> None:
+    """Run the study that the flags describe."""
+    command_line.no_arguments(argv)
+    directory = pathlib.Path(command_line.given("run", _RUN.value))
+    tasks = command_line.in_range("tasks", _TASKS.value, 2, 1_000_000)
+    about, config, prior = _load(directory)
+    output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))
+    rows = study(about["algorithm"], config, prior, tasks)
+    print(report(rows))
+    content = {"run": about, "tasks": tasks, "rows": rows}
+    content |= {"command": command_line.command("experiments.exploration_study"), **provenance()}
+    write_json(output / "exploration_study.json", content)
+    draw(rows, output / "exploration_study.png")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

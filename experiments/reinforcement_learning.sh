@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The README's reinforcement-learning results on CPU cores: 2D navigation whole, half-cheetah on the
+# fast physics at a reduced size.
+#
+#   experiments/reinforcement_learning.sh [JOBS]
+#
+# JOBS runs go on side by side, one core each (default 2). Runs live in runs/rl, go on where they
+# stopped, and are skipped once their results.json is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+jobs=${1:-2}
+python=${PYTHON:-python}
+
+commands() {
+  local seed algorithm goal
+  # A meta-step of Gradient-EM has twice the episodes of one of MAML, which gets twice as many.
+  for seed in 0 1 2; do
+    echo "navigation gem_bml_plus $seed --algorithm=gem_bml_plus --meta_steps=500"
+    echo "navigation maml $seed --algorithm=maml --meta_steps=1000"
+    echo "navigation gem_bml $seed --algorithm=gem_bml --meta_steps=500"
+    echo "navigation reptile $seed --algorithm=reptile --meta_steps=500"
+    echo "navigation gem_bml_plus_point $seed --algorithm=gem_bml_plus --meta_steps=500" \
+      "--config.log_std_init=-8 --config.meta_log_std_multiplier=0"
+    echo "navigation pretrain $seed --algorithm=pretrain --meta_steps=1000"
+  done
+}
+
+directory() { # PROGRAM NAME SEED
+  echo "runs/rl/$1/$2/seed_$3"
+}
+
+failed=0
+commands | while read -r program name seed flags; do
+  workdir=$(directory "$program" "$name" "$seed")
+  [ -f "$workdir/results.json" ] || echo "experiments.$program $flags --seed=$seed --workdir=$workdir"
+done | xargs -P "$jobs" -I{} sh -c "$python -m {}" || failed=1
+for results in runs/rl/*/*/seed_*/results.json; do
+  mkdir -p "experiments/results/rl/$(dirname "${results#runs/rl/}")"
+  cp "$results" "experiments/results/rl/${results#runs/rl/}"
+done
+"$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
+exit "$failed"
