@@ -51,14 +51,14 @@ def oracle(config: NavigationConfig) -> float:
 
 def walks(adapted: AdaptedPolicies, setting: Setting) -> np.ndarray:
     """Positions of the first steps of episodes, ``[goals, updates + 1, episodes, steps, 2]``."""
-    key = jax.random.key(TEST_SEED)
+    keys = jax.random.split(jax.random.key(TEST_SEED), len(adapted.tasks))
     of_update = jax.vmap(
-        lambda weights, goal: roll_out(
+        lambda key, weights, goal: roll_out(
             key, setting.environment, adapted.policy, weights, goal, _DRAWN_EPISODES
         ),
-        in_axes=(0, None),
+        in_axes=(None, 0, None),
     )
-    episodes = jax.jit(jax.vmap(of_update))(adapted.weights, adapted.tasks)
+    episodes = jax.jit(jax.vmap(of_update))(keys, adapted.weights, adapted.tasks)
     running = np.asarray(episodes.mask)[..., None] > 0
     paths = np.where(running, np.asarray(episodes.observations), np.nan)
     return paths[..., :_DRAWN_STEPS, :]
