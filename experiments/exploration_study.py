@@ -26,7 +26,7 @@ from experiments import style
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.report_tables import table
-from experiments.rl_experiment import TEST_SEED, Setting, make_experiment
+from experiments.rl_experiment import TEST_SEED, Setting, held_out, make_experiment
 from experiments.rl_presets import NavigationConfig
 from experiments.widened import widened
 from gembml.base import Distribution, Key, Params, Task
@@ -50,9 +50,7 @@ def study(
     setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
     experiment = make_experiment(algorithm, config, setting, 1)
     learner, policy, environment = experiment.learner, experiment.policy, setting.environment
-    root = jax.random.key(TEST_SEED)
-    goals = jax.vmap(setting.sample_task)(jax.random.split(jax.random.fold_in(root, 0), num_tasks))
-    keys = jax.random.split(jax.random.fold_in(root, 2), num_tasks)
+    keys, goals = held_out(setting, TEST_SEED, num_tasks)
 
     def explore(key: Key, goal: Task, prior: Distribution, number: int) -> Experience:
         draw_key, key = jax.random.split(key)

@@ -22,7 +22,13 @@ import numpy as np
 from experiments import devices
 from experiments.algorithm_table import algorithm_table
 from experiments.navigation_figures import trajectories
-from experiments.rl_experiment import TEST_SEED, AdaptedPolicies, Setting, adapted_policies
+from experiments.rl_experiment import (
+    TEST_SEED,
+    AdaptedPolicies,
+    Setting,
+    adapted_policies,
+    held_out,
+)
 from experiments.rl_presets import PRESETS, NavigationConfig, navigation_preset
 from experiments.rl_run import Named, run_experiment, summary
 from gembml import ALGORITHMS, distributed
@@ -40,11 +46,9 @@ _LIST = flags.DEFINE_boolean("list", False, "print the table of algorithms and d
 _DRAWN_GOALS, _DRAWN_EPISODES, _DRAWN_STEPS = 5, 2, 30
 
 
-def oracle(config: NavigationConfig) -> float:
+def oracle(setting: Setting, config: NavigationConfig) -> float:
     """The best possible return, averaged over the test goals."""
-    goals = jax.vmap(GOALS[config.goals])(
-        jax.random.split(jax.random.fold_in(jax.random.key(TEST_SEED), 0), config.test_tasks)
-    )
+    _, goals = held_out(setting, TEST_SEED, config.test_tasks)
     best = jax.vmap(lambda goal: best_return(goal, config.reward, config.horizon))(goals)
     return round(float(best.mean()), 4)
 
@@ -99,7 +103,7 @@ def main(argv: list[str]) -> None:
         workdir=workdir,
         command=command_line.command("experiments.navigation"),
         mesh=devices.run_mesh(config.meta_batch, 1),
-        references={"oracle": oracle(config)},
+        references={"oracle": oracle(setting, config)},
         draw=draw,
     )
     if distributed.team().first:

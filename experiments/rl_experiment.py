@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from experiments.rl_presets import RLConfig
@@ -122,34 +123,42 @@ class Returns(NamedTuple):
     ``[tasks, updates + 1, episodes]``."""
 
 
-def _held_out(
-    algorithm: str, config: RLConfig, setting: Setting, seed: int, num_tasks: int
-) -> tuple[Callable[[Distribution, Key, Task], Distribution], Policy, MetaLearner, Key, Task]:
-    """Adaptation to one task, and tasks that depend on ``seed`` alone with a key for each."""
-    policy, problem = _problem(config, setting, config.test_rollouts)
-    learner = make_learner(algorithm, problem, config, 1)
+def held_out(setting: Setting, seed: int, num_tasks: int) -> tuple[Key, Task]:
+    """Tasks that depend on ``seed`` alone, and a key for each."""
     root = jax.random.key(seed)
     tasks = jax.vmap(setting.sample_task)(jax.random.split(jax.random.fold_in(root, 0), num_tasks))
-    keys = jax.random.split(jax.random.fold_in(root, 1), num_tasks)
+    return jax.random.split(jax.random.fold_in(root, 1), num_tasks), tasks
+
+
+Adapt = Callable[[Distribution, Key, Task], Distribution]
+"""``(prior, key, task)`` -> the posteriors after 0, 1, ... ``test_steps`` updates."""
+
+
+def _adaptation(
+    algorithm: str, config: RLConfig, setting: Setting
+) -> tuple[Adapt, Policy, MetaLearner]:
+    policy, problem = _problem(config, setting, config.test_rollouts)
+    learner = make_learner(algorithm, problem, config, 1)
 
     def adapt(prior: Distribution, key: Key, task: Task) -> Distribution:
         return learner.adapt(
             prior, key, lambda k, params: problem.support(k, task, params), config.test_steps
         )
 
-    return adapt, policy, learner, keys, tasks
+    return adapt, policy, learner
 
 
 def evaluator(
-    algorithm: str, config: RLConfig, setting: Setting, *, seed: int, num_tasks: int
-) -> Callable[[Distribution], Returns]:
-    """A compiled function from a prior to its returns after 0, 1, ... ``test_steps`` updates.
+    algorithm: str, config: RLConfig, setting: Setting
+) -> Callable[[Distribution, int, int], Returns]:
+    """``(prior, seed, num_tasks)`` -> returns after 0, 1, ... ``test_steps`` updates.
 
     Each update has ``test_rollouts`` episodes of its own, and what is reported are returns of
-    further ones. Tasks and random numbers depend on ``seed`` alone.
+    further ones. Tasks and random numbers depend on the seed alone. One program, for as many tasks
+    as are validated on, serves all calls: physics takes minutes to compile.
     """
     config = config.on_this_device()
-    adapt, policy, learner, keys, tasks = _held_out(algorithm, config, setting, seed, num_tasks)
+    adapt, policy, learner = _adaptation(algorithm, config, setting)
     environment, number = setting.environment, config.test_rollouts
 
     def judge(key: Key, posterior: Distribution, task: Task) -> Returns:
@@ -170,14 +179,25 @@ def evaluator(
             jax.random.split(key, config.test_steps + 1), posteriors
         )
 
-    def run(prior: Distribution) -> Returns:
+    @jax.jit
+    def group(prior: Distribution, keys: Key, tasks: Task) -> Returns:
         if config.tasks_at_once == 0:
             return jax.vmap(one_task, in_axes=(None, 0, 0))(prior, keys, tasks)
         return jax.lax.map(
             lambda xs: one_task(prior, *xs), (keys, tasks), batch_size=config.tasks_at_once
         )
 
-    return jax.jit(run)
+    def run(prior: Distribution, seed: int, num_tasks: int) -> Returns:
+        keys, tasks = held_out(setting, seed, num_tasks)
+        size = config.validation_tasks
+        groups = []
+        for first in range(0, num_tasks, size):
+            # The last group is filled with tasks from the start.
+            chosen = jnp.arange(first, first + size) % num_tasks
+            groups.append(group(prior, *jax.tree.map(lambda a, i=chosen: a[i], (keys, tasks))))
+        return jax.tree.map(lambda *a: np.concatenate(a)[:num_tasks], *groups)
+
+    return run
 
 
 class AdaptedPolicies(NamedTuple):
@@ -201,9 +221,8 @@ def adapted_policies(
     ``choose`` takes all test tasks and returns the numbers of those that are wanted.
     """
     config = config.on_this_device()
-    adapt, policy, _, keys, tasks = _held_out(
-        algorithm, config, setting, TEST_SEED, config.test_tasks
-    )
+    adapt, policy, _ = _adaptation(algorithm, config, setting)
+    keys, tasks = held_out(setting, TEST_SEED, config.test_tasks)
     chosen = jnp.array(choose(tasks))
     keys, tasks = jax.tree.map(lambda leaf: leaf[chosen], (keys, tasks))
 

@@ -61,7 +61,7 @@ def returns_against_updates(
                 label=line.label,
             )
         _references(axes, references)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xticks(sorted({int(step) for line in lines for step in line.returns.steps}))
         axes.set_xlabel("updates on a new task")
         axes.set_ylabel("return")
         figure.legend(loc="outside right upper", fontsize=7)

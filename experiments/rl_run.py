@@ -16,6 +16,7 @@ from experiments.provenance import provenance
 from experiments.rl_experiment import (
     TEST_SEED,
     VALIDATION_SEED,
+    Returns,
     Setting,
     evaluator,
     make_experiment,
@@ -43,7 +44,7 @@ def _by_update(values: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def measures(returns: Any) -> dict[str, dict[str, float | None]]:
+def measures(returns: Returns) -> dict[str, dict[str, float | None]]:
     """Mean returns over test tasks by number of updates, with 95% intervals."""
     of_mean = np.asarray(returns.mean_weights)
     measured = {
@@ -60,14 +61,13 @@ def measures(returns: Any) -> dict[str, dict[str, float | None]]:
 
 
 def _validation(
-    algorithm: str, config: RLConfig, setting: Setting
+    judge: Callable[[Distribution, int, int], Returns], config: RLConfig
 ) -> Callable[[LearnerState], dict[str, float]]:
-    run = evaluator(
-        algorithm, config, setting, seed=VALIDATION_SEED, num_tasks=config.validation_tasks
-    )
+    """What training logs of a state."""
 
     def validate(state: LearnerState) -> dict[str, float]:
-        means = np.asarray(run(state.prior).mean_weights).mean(axis=0)
+        returns = judge(state.prior, VALIDATION_SEED, config.validation_tasks)
+        means = np.asarray(returns.mean_weights).mean(axis=0)
         return {f"return_{update}": float(value) for update, value in enumerate(means)}
 
     return validate
@@ -123,13 +123,14 @@ def run_experiment(
     experiment = make_experiment(algorithm, config, setting, meta_steps, mesh)
     _check_builds(experiment)
     directory = open_workdir(workdir, about)
+    judge = evaluator(algorithm, config, setting)
     state, seconds = train(
         experiment.learner,
         experiment.sample_tasks,
         seed=seed,
         num_meta_steps=meta_steps,
         directory=directory,
-        evaluate=_validation(algorithm, config, setting),
+        evaluate=_validation(judge, config),
         progress=f"return_{config.test_steps}",
         mesh=mesh,
         work=("env_steps", experiment.env_steps),
@@ -137,11 +138,14 @@ def run_experiment(
     )
     if not distributed.team().first:
         return {}
-    test = evaluator(algorithm, config, setting, seed=TEST_SEED, num_tasks=config.test_tasks)
+
+    def tested(prior: Distribution) -> dict[str, dict[str, float | None]]:
+        return measures(judge(prior, TEST_SEED, config.test_tasks))
+
     start = jax.jit(experiment.learner.init)(init_key(jax.random.key(seed))).prior
     results = about | {
-        "metrics": measures(test(state.prior)),
-        "references": {"random start": measures(test(start))["return"], **(references or {})},
+        "metrics": tested(state.prior),
+        "references": {"random start": tested(start)["return"], **(references or {})},
         "test_tasks": config.test_tasks,
         "seconds": round(seconds, 2),
         "env_steps_per_second": round(experiment.env_steps * meta_steps / seconds),

@@ -33,6 +33,7 @@ def half_cheetah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]
         yield server
 
 
+@pytest.mark.slow  # physics is compiled seven times, each about 10 s
 def test_two_meta_steps_leave_returns_figures_a_film_strip_and_a_section_of_the_report(
     half_cheetah, tmp_path
 ):
