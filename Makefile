@@ -24,7 +24,7 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS)
+$(STAMP): Makefile pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'error: Python 3.11 or later is needed; name one with PYTHON=' >&2; exit 2; }
 	@test -n '$(CONSTRAINTS)' \

@@ -4,9 +4,10 @@
 
 Takes the trained prior of a finished ``experiments.navigation`` run. The episodes of the first
 update on a test task are made by weights drawn from the prior, one set for each episode, with its
-standard deviation multiplied by 0 (the mean acts, as in training), 1, 2, 4 and 8; then the return
-of the adapted mean is measured, for few episodes and for many. Prints Markdown; writes
-``exploration_study.json`` and a figure. Every choice sees the same tasks.
+standard deviation multiplied by 0 (the mean acts, as in training), 1/2, 1 and 2. The REINFORCE step
+takes each episode's gradient at the weights that made it, which is unbiased for the expectation
+over weights. Then the return of the adapted mean is measured, for few episodes and for many. Prints
+Markdown; writes ``exploration_study.json`` and a figure. Every choice sees the same tasks.
 """
 
 import json
@@ -29,21 +30,23 @@ from experiments.report_tables import table
 from experiments.rl_experiment import TEST_SEED, Setting, held_out, make_experiment
 from experiments.rl_presets import NavigationConfig
 from experiments.widened import widened
-from gembml.base import Distribution, Key, Params, Task
+from gembml.base import Key, Params, Task
 from gembml.evaluation import ci95
+from gembml.gaussian import Gaussian
 from gembml.rl import BASELINES, Experience, Rollouts, roll_out
 from gembml.rl.problem import experience
+from gembml.rl.rollouts import log_prob
 from gembml.tasks.navigation import GOALS, navigation
 from gembml.training import InputError, write_json
 from gembml.training.checkpoints import Checkpoints
 
-MULTIPLIERS = (0.0, 1.0, 2.0, 4.0, 8.0)
+MULTIPLIERS = (0.0, 0.5, 1.0, 2.0)
 EPISODES = (2, 5, 10, 20, 40)
 _JUDGED = 40
 
 
 def study(
-    algorithm: str, config: NavigationConfig, prior: Distribution, num_tasks: int
+    algorithm: str, config: NavigationConfig, prior: Gaussian, num_tasks: int
 ) -> list[dict[str, Any]]:
     """A row for each number of episodes and multiplier: the return after one update."""
     config = config.on_this_device()
@@ -52,33 +55,36 @@ def study(
     learner, policy, environment = experiment.learner, experiment.policy, setting.environment
     keys, goals = held_out(setting, TEST_SEED, num_tasks)
 
-    def explore(key: Key, goal: Task, prior: Distribution, number: int) -> Experience:
-        draw_key, key = jax.random.split(key)
-        weights = learner.sample(draw_key, prior, number)
-        each = jax.vmap(lambda k, w: roll_out(k, environment, policy, w, goal, 1))(
-            jax.random.split(key, number), weights
-        )
-        return experience(
-            Rollouts(*(leaf[:, 0] for leaf in each)),
-            baseline=BASELINES[config.baseline],
-            discount=config.discount,
-            gae_lambda=config.gae_lambda,
-        )
+    def objective(mean: Params, offsets: Params, data: Experience) -> jax.Array:
+        """The surrogate with each episode under the weights that made it, mean + offset."""
 
-    def after_one_update(prior: Distribution, multiplier: jax.Array, number: int) -> jax.Array:
-        wide = widened(prior, multiplier)
+        def episode(offset: Params, data: Experience) -> jax.Array:
+            weights = jax.tree.map(jnp.add, mean, offset)
+            log_pi = log_prob(policy, weights, data.observations, data.actions)
+            return jnp.sum(log_pi * data.mask * data.advantages)
 
+        return jnp.sum(jax.vmap(episode)(offsets, data)) / jnp.sum(data.mask)
+
+    def after_one_update(prior: Gaussian, multiplier: jax.Array, number: int) -> jax.Array:
         def one_task(inputs: tuple[Key, Task]) -> jax.Array:
-            key, goal = inputs
-            adapt_key, key = jax.random.split(key)
-
-            def collect(key: Key, params: Params) -> Experience:
-                del params  # the prior's mean, around which the weights are drawn
-                return explore(key, goal, wide, number)
-
-            posteriors = learner.adapt(prior, adapt_key, collect, 1)
-            mean = jax.tree.map(lambda leaf: leaf[-1], posteriors.mean)
-            return jnp.mean(roll_out(key, environment, policy, mean, goal, _JUDGED).returns)
+            draw_key, episode_key, judge_key = jax.random.split(inputs[0], 3)
+            goal = inputs[1]
+            weights = learner.sample(draw_key, widened(prior, multiplier), number)
+            each = jax.vmap(lambda k, w: roll_out(k, environment, policy, w, goal, 1))(
+                jax.random.split(episode_key, number), weights
+            )
+            data = experience(
+                Rollouts(*(leaf[:, 0] for leaf in each)),
+                baseline=BASELINES[config.baseline],
+                discount=config.discount,
+                gae_lambda=config.gae_lambda,
+            )
+            offsets = jax.tree.map(jnp.subtract, weights, prior.mean)
+            gradient = jax.grad(objective)(prior.mean, offsets, data)
+            mean = jax.tree.map(
+                lambda m, g: m + config.inner_learning_rate * g, prior.mean, gradient
+            )
+            return jnp.mean(roll_out(judge_key, environment, policy, mean, goal, _JUDGED).returns)
 
         return jax.lax.map(one_task, (keys, goals))
 
@@ -146,16 +152,18 @@ _TASKS = flags.DEFINE_integer("tasks", 100, "test tasks")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory to write to")
 
 
-def _load(directory: pathlib.Path) -> tuple[dict[str, Any], NavigationConfig, Distribution]:
+def _load(directory: pathlib.Path) -> tuple[dict[str, Any], NavigationConfig, Gaussian]:
     try:
         about = json.loads((directory / "run.json").read_text())
         if about["experiment"] != "navigation" or not about["algorithm"].startswith("gem_bml"):
             raise KeyError
         config = NavigationConfig(**about["config"])
+        if config.inner_optimizer != "sgd":
+            raise KeyError
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            "--run must name the work directory of a navigation run of gem_bml or gem_bml_plus, "
-            f"not {directory}."
+            "--run must name the work directory of a navigation run of gem_bml or gem_bml_plus "
+            f"with config.inner_optimizer=sgd, not {directory}."
         ) from error
     setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
     learner = make_experiment(about["algorithm"], config, setting, about["meta_steps"]).learner

@@ -45,8 +45,9 @@ def returns_against_updates(
 
     A reference is a number, or returns by number of updates.
     """
-    with style.figure(path, 4.6, 3.2) as figure:
+    with style.figure(path, 5.0, 3.8) as figure:
         axes = figure.subplots()
+        seen: set[str] = set()
         for position, line in enumerate(lines):
             # Bars beside each other, not above.
             shift = 0.04 * (position - (len(lines) - 1) / 2)
@@ -58,13 +59,19 @@ def returns_against_updates(
                 marker=style.MARKERS[line.algorithm],
                 markersize=4,
                 capsize=2,
+                linestyle="--" if line.algorithm in seen else "-",
                 label=line.label,
             )
+            seen.add(line.algorithm)
         _references(axes, references)
         axes.set_xticks(sorted({int(step) for line in lines for step in line.returns.steps}))
         axes.set_xlabel("updates on a new task")
         axes.set_ylabel("return")
-        figure.legend(loc="outside right upper", fontsize=7)
+        # What an untrained policy does may lie far below all that is compared.
+        lowest = min(float(np.nanmin(line.returns.mean)) for line in lines)
+        highest = max(float(np.nanmax(line.returns.mean)) for line in lines)
+        axes.set_ylim(bottom=lowest - 0.5 * (highest - lowest))
+        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
 
 
 def _references(axes: Any, references: dict[str, Any]) -> None:
