@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# The README's reinforcement-learning results on CPU cores: 2D navigation whole, half-cheetah on the
-# fast physics at a reduced size.
+# The README's reinforcement-learning results on CPU cores: 2D navigation.
 #
 #   experiments/reinforcement_learning.sh [JOBS]
 #
@@ -12,17 +11,17 @@ jobs=${1:-2}
 python=${PYTHON:-python}
 
 commands() {
-  local seed algorithm goal
+  local seed
   # A meta-step of Gradient-EM has twice the episodes of one of MAML, which gets twice as many.
   for seed in 0 1 2; do
     echo "navigation gem_bml_plus $seed --algorithm=gem_bml_plus --meta_steps=500"
     echo "navigation maml $seed --algorithm=maml --meta_steps=1000"
     echo "navigation gem_bml $seed --algorithm=gem_bml --meta_steps=500"
     echo "navigation reptile $seed --algorithm=reptile --meta_steps=500"
-    echo "navigation gem_bml_plus_point $seed --algorithm=gem_bml_plus --meta_steps=500" \
-      "--config.log_std_init=-8 --config.meta_log_std_multiplier=0"
-    echo "navigation pretrain $seed --algorithm=pretrain --meta_steps=1000"
   done
+  echo "navigation gem_bml_plus_point 0 --algorithm=gem_bml_plus --meta_steps=500" \
+    "--config.log_std_init=-8 --config.meta_log_std_multiplier=0"
+  echo "navigation pretrain 0 --algorithm=pretrain --meta_steps=1000"
 }
 
 directory() { # PROGRAM NAME SEED
@@ -34,9 +33,15 @@ commands | while read -r program name seed flags; do
   workdir=$(directory "$program" "$name" "$seed")
   [ -f "$workdir/results.json" ] || echo "experiments.$program $flags --seed=$seed --workdir=$workdir"
 done | xargs -P "$jobs" -I{} sh -c "$python -m {}" || failed=1
-for results in runs/rl/*/*/seed_*/results.json; do
+"$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus/seed_0 \
+  --tasks=100 --workdir=runs/rl/exploration_study
+"$python" -m experiments.benchmark_rl --cpu_devices=2 --devices=2 --workdir=runs/rl/benchmark
+for results in runs/rl/*/*/seed_*/results.json runs/rl/*/*.json; do
   mkdir -p "experiments/results/rl/$(dirname "${results#runs/rl/}")"
   cp "$results" "experiments/results/rl/${results#runs/rl/}"
 done
+cp runs/rl/exploration_study/exploration_study.png experiments/results/
+cp runs/rl/navigation/gem_bml_plus/seed_1/trajectories.png \
+  experiments/results/navigation_trajectories.png
 "$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
 exit "$failed"

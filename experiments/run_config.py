@@ -29,7 +29,7 @@ class RunConfig(LearnerConfig):
     evaluate_every: int = option(2000, "meta-steps between validations", least=1)
     checkpoint_every: int = option(2000, "meta-steps between checkpoints", least=1)
 
-    def intervals(self) -> dict[str, int]:
+    def intervals(self) -> dict[str, Any]:
         """What :func:`gembml.training.train` is told of a run's rhythm."""
         return {
             "steps_per_dispatch": self.steps_per_dispatch,
