@@ -5,9 +5,10 @@
 Takes the trained prior of a finished ``experiments.navigation`` run. The episodes of the first
 update on a test task are made by weights drawn from the prior, one set for each episode, with its
 standard deviation multiplied by 0 (the mean acts, as in training), 1/2, 1 and 2. The REINFORCE step
-takes each episode's gradient at the weights that made it, which is unbiased for the expectation
-over weights. Then the return of the adapted mean is measured, for few episodes and for many. Prints
-Markdown; writes ``exploration_study.json`` and a figure. Every choice sees the same tasks.
+takes each episode's gradient at the weights that made it; in training it is taken at drawn weights
+for episodes of the mean. Then the return of the adapted mean is measured, for few episodes and for
+many. Prints Markdown; writes ``exploration_study.json`` and a figure. All choices see the same
+tasks.
 """
 
 import json

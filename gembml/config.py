@@ -104,7 +104,7 @@ class LearnerConfig:
     later_rate: float = option(
         1.0,
         "learning rate of each inner step as a share of that of the step before; with Gradient-EM "
-        "steps on the query set begin at the second step's",
+        "and Reptile steps on the query set begin at the second step's",
         above=0.0,
         only=(
             ("inner_optimizer", "not natural_gradient or trpo"),

@@ -2,17 +2,20 @@
 
 All have the same gradient at the policy that collected the data,
 
-    mean over N and t of A_t grad log pi(a_t | s_t),
+    mean over N and t of A_t grad log pi(a_t | s_t).
 
-and differ in what a second derivative sees, which matters to MAML alone (its meta-gradient
-differentiates the inner step):
+They differ in their second derivatives there, which MAML's meta-gradient sees, and elsewhere also in
+the first: an inner step of a Gaussian posterior takes the gradient at drawn weights, of episodes
+that its mean weights made. ``ratio`` and ``dice`` weigh those by importance, ``log_prob`` does not
+and is biased by it, the more the wider the posterior.
 
 * ``log_prob``: A_t log pi, the surrogate of MAML's own code. Its Hessian lacks the terms in which
   the distribution of the data moves with the weights.
 * ``ratio``: A_t pi / pi_old, with the Hessian of each action's own probability (the surrogate of
   policy optimisation with importance weights; Rothfuss et al. 2019 call it low variance curvature).
 * ``dice``: DiCE with advantages (Foerster et al. 2018; Farquhar et al. 2019): an action's advantage
-  is weighed by the ratios of all actions up to it. Its Hessian is unbiased, and of high variance.
+  is weighed by the ratios of all actions up to it. Its Hessian is unbiased, if advantages do not
+  depend on the batch (standardised ones do, a little), and of high variance.
 
 The data themselves are constants throughout: how the *support* rollouts' distribution moves with
 the prior (the term of E-MAML) is left out, as in MAML's code.
