@@ -4,8 +4,8 @@ All have the same gradient at the policy that collected the data,
 
     mean over N and t of A_t grad log pi(a_t | s_t).
 
-They differ in their second derivatives there, which MAML's meta-gradient sees, and elsewhere also in
-the first: an inner step of a Gaussian posterior takes the gradient at drawn weights, of episodes
+They differ in their second derivatives there, which MAML's meta-gradient sees, and elsewhere also
+in the first: an inner step of a Gaussian posterior takes the gradient at drawn weights, of episodes
 that its mean weights made. ``ratio`` and ``dice`` weigh those by importance, ``log_prob`` does not
 and is biased by it, the more the wider the posterior.
 
