@@ -145,7 +145,8 @@ def _draw(
     for number, goal in enumerate(np.asarray(adapted.tasks)):
         for update in (0, config.test_steps):
             weights = jax.tree.map(lambda leaf, n=number, u=update: leaf[n, u], adapted.weights)
-            label = f"{_label(_TASK.value, float(goal))}\n{update} update{'' if update == 1 else 's'}"
+            updates = f"{update} update{'' if update == 1 else 's'}"
+            label = f"{_label(_TASK.value, float(goal))}\n{updates}"
             rows[label] = np.asarray(episode(jnp.float32(goal), weights))
     seconds = TIMINGS[_TIMING.value]
     film_strip(directory / "film_strip.png", rows, seconds)
