@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from experiments import few_shot_episodes
 from experiments import few_shot_figures as figures
+from experiments.checks import check_builds
 from experiments.few_shot_evaluation import (
     TEST_SEED,
     VALIDATION_SEED,
@@ -22,7 +23,7 @@ from experiments.few_shot_evaluation import (
     reported_steps,
 )
 from experiments.few_shot_presets import FewShotConfig
-from experiments.few_shot_problem import Experiment, make_experiment
+from experiments.few_shot_problem import make_experiment
 from experiments.provenance import provenance
 from gembml import distributed
 from gembml.base import LearnerState
@@ -53,14 +54,6 @@ def fingerprint(splits: Splits) -> str:
             digest.update(repr(np.shape(array)).encode())
             digest.update(np.asarray(array).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _check_builds(experiment: Experiment) -> None:
-    """Trace one meta-step, so that options that do not go together show before anything is made."""
-    key = jax.random.key(0)
-    state = jax.eval_shape(experiment.learner.init, key)
-    tasks = jax.eval_shape(experiment.sample_tasks, key)
-    jax.eval_shape(experiment.learner.update, state, key, tasks)
 
 
 def on_devices(data: ImageClasses, mesh: Mesh | None) -> ImageClasses:
@@ -132,7 +125,7 @@ def run_experiment(
     experiment = make_experiment(
         algorithm, config, on_devices(splits.train, mesh), meta_steps, mesh
     )
-    _check_builds(experiment)
+    check_builds(experiment.learner, experiment.sample_tasks)
     directory = open_workdir(workdir, about)
     state, seconds = train(
         experiment.learner,

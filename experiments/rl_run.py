@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from experiments import rl_figures as figures
 from experiments import style
+from experiments.checks import check_builds
 from experiments.pooling import curve
 from experiments.provenance import provenance
 from experiments.rl_experiment import (
@@ -73,14 +74,6 @@ def _validation(
     return validate
 
 
-def _check_builds(experiment: Any) -> None:
-    """Trace one meta-step, so that options that do not go together show before anything is made."""
-    key = jax.random.key(0)
-    state = jax.eval_shape(experiment.learner.init, key)
-    tasks = jax.eval_shape(experiment.sample_tasks, key)
-    jax.eval_shape(experiment.learner.update, state, key, tasks)
-
-
 def run_experiment(
     algorithm: str,
     setting: Setting,
@@ -121,7 +114,7 @@ def run_experiment(
         "config": dataclasses.asdict(config),
     }
     experiment = make_experiment(algorithm, config, setting, meta_steps, mesh)
-    _check_builds(experiment)
+    check_builds(experiment.learner, experiment.sample_tasks)
     directory = open_workdir(workdir, about)
     judge = evaluator(algorithm, config, setting)
     state, seconds = train(

@@ -105,15 +105,20 @@ def meta_learner(
         descent = jax.tree.map(jnp.negative, gradient)
         updates, optimizer_state = optimizer.update(descent, state.optimizer_state, state.prior)
         prior = optax.apply_updates(state.prior, updates)
-        norm = optax.global_norm(gradient)
-        # A sum is finite only if every term is: one reduction instead of one test per entry.
-        total = sum((jnp.sum(leaf) for leaf in jax.tree.leaves(prior)), start=norm)
-        return LearnerState(prior, optimizer_state), Metrics(norm, jnp.isfinite(total))
+        return LearnerState(prior, optimizer_state), metrics_of(gradient, prior)
 
     def adapt(prior: Distribution, key: Key, collect: Collect, num_steps: int) -> Distribution:
         return trajectory(inference, key, prior, collect, num_steps)
 
     return MetaLearner(init, update, adapt, family.sample)
+
+
+def metrics_of(gradient: Distribution, prior: Distribution) -> Metrics:
+    """What a meta-step with this meta-gradient, which led to this prior, says about itself."""
+    norm = optax.global_norm(gradient)
+    # A sum is finite only if every term is: one reduction instead of one test per entry.
+    total = sum((jnp.sum(leaf) for leaf in jax.tree.leaves(prior)), start=norm)
+    return Metrics(norm, jnp.isfinite(total))
 
 
 def step_keys(key: Key, step: jax.Array | int) -> tuple[Key, Key]:

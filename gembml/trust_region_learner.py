@@ -23,6 +23,7 @@ from gembml.base import (
     Task,
 )
 from gembml.inference.loop import trajectory
+from gembml.learner import metrics_of
 from gembml.options import OptionError
 
 _UNROLL_UP_TO = 5  # as `gembml.inference.infer_differentiably`
@@ -144,9 +145,7 @@ def trust_region_learner(
             divergence_fn=mean(task_divergence, recorded),
         )
         prior = optax.apply_updates(state.prior, updates)
-        norm = optax.global_norm(gradient)
-        total = sum((jnp.sum(leaf) for leaf in jax.tree.leaves(prior)), start=norm)
-        return LearnerState(prior, optimizer_state), Metrics(norm, jnp.isfinite(total))
+        return LearnerState(prior, optimizer_state), metrics_of(gradient, prior)
 
     def adapt(prior: Distribution, key: Key, collect: Collect, num_steps: int) -> Distribution:
         return trajectory(inference, key, prior, collect, num_steps)
