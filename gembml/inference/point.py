@@ -7,6 +7,7 @@ import optax
 
 from gembml.base import Collect, Data, Inference, InferenceState, Key, Params, StepKeys
 from gembml.delta import Delta, half_squared_distance
+from gembml.inference.descent import Divergence, descend
 
 
 def point(
@@ -15,7 +16,7 @@ def point(
     *,
     first_order: bool = False,
     proximal_weight: float | jax.Array = 0.0,
-    divergence: Callable[[Params, Params, Data], jax.Array] | None = None,
+    divergence: Divergence | None = None,
 ) -> Inference:
     """Steps of ``optimizer`` on -log P(D | theta) + ``proximal_weight`` / 2 |theta - mu|^2.
 
@@ -30,7 +31,7 @@ def point(
     rollouts then ask for a likelihood weighed by importance, whose value at a candidate estimates
     its return (the surrogates ``ratio`` and ``dice``, not ``log_prob``).
     """
-    update = optax.with_extra_args_support(optimizer).update
+    accepting = optax.with_extra_args_support(optimizer)
 
     def init(key: Key, prior: Delta) -> InferenceState:
         del key
@@ -39,8 +40,7 @@ def point(
     def step(
         keys: StepKeys, state: InferenceState, prior: Delta, collect: Collect
     ) -> InferenceState:
-        here = jax.lax.stop_gradient(state.posterior.mean)
-        data = collect(keys.data, here)
+        data = collect(keys.data, jax.lax.stop_gradient(state.posterior.mean))
 
         def loss(posterior: Delta) -> jax.Array:
             fit = -log_likelihood(posterior.mean, data)
@@ -51,13 +51,6 @@ def point(
         gradient = jax.grad(loss)(state.posterior)
         if first_order:
             gradient = jax.lax.stop_gradient(gradient)
-        functions: dict[str, Callable[[Delta], jax.Array]] = {"value_fn": loss}
-        if divergence is not None:
-            between = divergence
-            functions["divergence_fn"] = lambda other: between(here, other.mean, data)
-        updates, optimizer_state = update(
-            gradient, state.optimizer_state, state.posterior, **functions
-        )
-        return InferenceState(optax.apply_updates(state.posterior, updates), optimizer_state)
+        return descend(accepting, state, gradient, loss, divergence, data)
 
     return Inference(init, step)

@@ -1,12 +1,11 @@
 """Mean-field variational inference with any optax optimizer (Section 3.1, subroutine VI)."""
 
-from collections.abc import Callable
-
 import jax
 import optax
 
-from gembml.base import Collect, Data, Inference, InferenceState, Key, Params, StepKeys
+from gembml.base import Collect, Data, Inference, InferenceState, Key, StepKeys
 from gembml.gaussian import Gaussian, kl_divergence
+from gembml.inference.descent import Divergence, descend
 from gembml.inference.expectations import ExpectedLogLikelihood
 from gembml.options import OptionError, concrete
 
@@ -35,7 +34,7 @@ def variational(
     optimizer: optax.GradientTransformation,
     *,
     kl_weight: float | jax.Array = 1.0,
-    divergence: Callable[[Params, Params, Data], jax.Array] | None = None,
+    divergence: Divergence | None = None,
 ) -> Inference:
     """Gradient steps of ``optimizer`` on the negative ELBO over (mean, log_std).
 
@@ -55,7 +54,7 @@ def variational(
     if concrete(kl_weight) and kl_weight < 0:
         raise OptionError(f"kl_weight must not be negative, not {kl_weight}.")
 
-    update = optax.with_extra_args_support(optimizer).update
+    accepting = optax.with_extra_args_support(optimizer)
 
     def init(key: Key, prior: Gaussian) -> InferenceState:
         del key
@@ -64,8 +63,7 @@ def variational(
     def step(
         keys: StepKeys, state: InferenceState, prior: Gaussian, collect: Collect
     ) -> InferenceState:
-        here = jax.lax.stop_gradient(state.posterior.mean)
-        data = collect(keys.data, here)
+        data = collect(keys.data, jax.lax.stop_gradient(state.posterior.mean))
 
         def negative_elbo(posterior: Gaussian) -> jax.Array:
             return -elbo(
@@ -78,13 +76,6 @@ def variational(
             )
 
         gradient = jax.grad(negative_elbo)(state.posterior)
-        functions: dict[str, Callable[[Gaussian], jax.Array]] = {"value_fn": negative_elbo}
-        if divergence is not None:
-            between = divergence
-            functions["divergence_fn"] = lambda other: between(here, other.mean, data)
-        updates, optimizer_state = update(
-            gradient, state.optimizer_state, state.posterior, **functions
-        )
-        return InferenceState(optax.apply_updates(state.posterior, updates), optimizer_state)
+        return descend(accepting, state, gradient, negative_elbo, divergence, data)
 
     return Inference(init, step)
