@@ -24,7 +24,7 @@ from experiments.sinusoid_evaluation import (
 )
 from experiments.sinusoid_presets import SinusoidConfig
 from gembml import ALGORITHMS, LearnerState, MetaLearner, meta_learner, ravel
-from gembml.config import meta_optimizer
+from gembml.builders import meta_optimizer
 from gembml.data_free import Message, server_meta_gradient
 from gembml.meta_gradients import clipped
 from gembml.training import (

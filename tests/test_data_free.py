@@ -7,7 +7,7 @@ import pytest
 
 from gembml import OptionError, gaussian, meta_learner
 from gembml.algorithms import gaussian_posterior
-from gembml.config import meta_optimizer
+from gembml.builders import meta_optimizer
 from gembml.data_free import Message, client_message, server_gradient, server_meta_gradient
 from gembml.meta_gradients import gem
 from tests import toy

@@ -14,7 +14,8 @@ from gembml.algorithms import (
 )
 from gembml.algorithms.parts import Algorithm, Parts
 from gembml.base import MetaLearner, Problem
-from gembml.config import LearnerConfig, meta_optimizer
+from gembml.builders import meta_optimizer
+from gembml.config import LearnerConfig
 from gembml.learner import meta_learner
 from gembml.meta_gradients import clipped
 from gembml.optimizers import trust_region

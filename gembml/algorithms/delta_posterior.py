@@ -3,7 +3,8 @@
 from gembml import delta
 from gembml.algorithms.parts import Parts
 from gembml.base import Inference, Problem
-from gembml.config import LearnerConfig, inner_optimizer
+from gembml.builders import inner_optimizer
+from gembml.config import LearnerConfig
 from gembml.inference import learned_rates, point
 from gembml.inference.learned_rates import family as learned_rates_family
 from gembml.meta_gradients import backprop, gem, implicit

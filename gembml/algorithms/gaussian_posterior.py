@@ -5,7 +5,8 @@ import optax
 from gembml import gaussian
 from gembml.algorithms.parts import Parts
 from gembml.base import Family, Inference, Problem
-from gembml.config import LearnerConfig, expected_log_likelihood, inner_optimizer
+from gembml.builders import expected_log_likelihood, inner_optimizer
+from gembml.config import LearnerConfig
 from gembml.inference import variational
 from gembml.meta_gradients import chaser, elbo_gradient, gem, normal_gamma_log_hyperprior
 from gembml.optimizers import on_mean, scale_log_std

@@ -3,7 +3,8 @@
 from gembml import delta
 from gembml.algorithms.parts import Parts
 from gembml.base import Problem
-from gembml.config import LearnerConfig, inner_optimizer
+from gembml.builders import inner_optimizer
+from gembml.config import LearnerConfig
 from gembml.gaussian import sample
 from gembml.inference import laplace, point
 from gembml.meta_gradients import laplace_evidence

@@ -3,7 +3,8 @@
 from gembml import particles
 from gembml.algorithms.parts import Parts
 from gembml.base import Key, Problem, Task
-from gembml.config import LearnerConfig, inner_optimizer
+from gembml.builders import inner_optimizer
+from gembml.config import LearnerConfig
 from gembml.inference import ensemble as ensemble_inference
 from gembml.inference import point, svgd
 from gembml.inference.platipus import platipus_inference

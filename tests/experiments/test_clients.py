@@ -24,7 +24,7 @@ from experiments.frames import Channel, FrameError, Kind, frame_bytes
 from experiments.sinusoid_evaluation import make_problem
 from experiments.sinusoid_presets import SinusoidConfig
 from gembml import ALGORITHMS, meta_learner, ravel
-from gembml.config import meta_optimizer
+from gembml.builders import meta_optimizer
 from gembml.training import LostClientError
 from gembml.training.checkpoints import Checkpoints
 from tests.programs import ROOT

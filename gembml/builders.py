@@ -1,0 +1,132 @@
+"""What a :class:`LearnerConfig` chooses, built: both loops' optimizers, the ELBO's estimator."""
+
+import jax.numpy as jnp
+import optax
+
+from gembml.base import Problem
+from gembml.config import LearnerConfig
+from gembml.inference.expectations import ExpectedLogLikelihood, weight_samples
+from gembml.optimizers import (
+    cap_log_std_rise,
+    natural_gradient,
+    online_em,
+    scale_by_fisher,
+    scale_log_std,
+    trust_region,
+)
+from gembml.optimizers.clip import clip_norm
+from gembml.options import OptionError, concrete
+
+# Where a weight's gradient is exactly 0, as behind a dead ReLU, the square root in these has an
+# infinite derivative, unless something is added below it.
+_ROOTS = ("adam", "adamw", "amsgrad")
+
+
+def _inner_rate(config: LearnerConfig, *, later: bool) -> optax.ScalarOrSchedule:
+    rate, share = config.inner_learning_rate, config.later_rate
+    if concrete(share) and share == 1.0:
+        return rate
+    if later:
+        rate = rate * share
+    return lambda step: rate * jnp.asarray(share) ** step
+
+
+def inner_optimizer(
+    config: LearnerConfig,
+    *,
+    differentiated: bool = False,
+    per_particle: bool = False,
+    later: bool = False,
+) -> optax.GradientTransformation:
+    """The optimizer of the inner loop; ``differentiated`` if its steps are differentiated.
+
+    A trust region is of the weights themselves: for a Gaussian, of its mean.
+
+    ``per_particle``: of parameters ``[M, ...]``, each of which has its own cap. ``later``: of steps
+    none of which is the first, such as those on the query set.
+    """
+    if config.inner_optimizer == "natural_gradient":
+        return natural_gradient(
+            config.inner_learning_rate,
+            log_std_multiplier=config.log_std_multiplier,
+            max_mean_norm=config.max_mean_norm,
+            max_log_std_step=config.max_log_std_step,
+        )
+    if config.inner_optimizer == "trpo":
+        return trust_region(config.max_kl)
+    root = {"eps_root": 1e-8} if differentiated and config.inner_optimizer in _ROOTS else {}
+    rate = _inner_rate(config, later=later)
+    optimizer = getattr(optax, config.inner_optimizer)(rate, **root)
+    # A traced limit is one of several settings, none of them 0.
+    if concrete(config.max_inner_gradient_norm) and config.max_inner_gradient_norm == 0:
+        return optimizer
+    return optax.chain(
+        clip_norm(config.max_inner_gradient_norm, per_particle=per_particle), optimizer
+    )
+
+
+def expected_log_likelihood(problem: Problem, config: LearnerConfig) -> ExpectedLogLikelihood:
+    """The estimator of the ELBO's first term.
+
+    Raises:
+      OptionError: for a local expectation or Flipout with a network that has none.
+    """
+    if config.expectation == "weights":
+        return weight_samples(
+            problem.log_likelihood, num_samples=config.num_samples, antithetic=config.antithetic
+        )
+    name, expected = {
+        "local": ("a local reparameterisation", problem.local_log_likelihood),
+        "flipout": ("Flipout", problem.flipout_log_likelihood),
+    }[config.expectation]
+    if expected is None:
+        raise OptionError(
+            f"config.expectation={config.expectation} needs a network with {name}, and this "
+            "problem has none: choose weights."
+        )
+    return expected
+
+
+def _schedule(config: LearnerConfig, num_meta_steps: int) -> optax.ScalarOrSchedule:
+    if config.meta_schedule == "constant":
+        return config.meta_learning_rate
+    if config.meta_schedule == "linear":
+        return optax.linear_schedule(config.meta_learning_rate, 0.0, num_meta_steps)
+    return optax.cosine_decay_schedule(config.meta_learning_rate, num_meta_steps)
+
+
+def meta_optimizer(
+    family: str, config: LearnerConfig, num_meta_steps: int
+) -> optax.GradientTransformation:
+    """The optimizer of the meta-step for a prior of this family.
+
+    Raises:
+      OptionError: for a step of online EM above 1.
+    """
+    schedule = _schedule(config, num_meta_steps)
+    if family != "gaussian":
+        return getattr(optax, config.meta_optimizer)(schedule)
+    if config.meta_optimizer == "online_em":
+        if concrete(config.meta_learning_rate) and config.meta_learning_rate > 1:
+            raise OptionError(
+                "config.meta_learning_rate must lie in (0, 1] with online_em, "
+                f"not {config.meta_learning_rate}."
+            )
+        if config.variance_per != "weight" or config.random_weights != "all":
+            raise OptionError(
+                "config.meta_optimizer=online_em needs a variance of its own for each weight: "
+                "config.variance_per=weight and config.random_weights=all."
+            )
+        return online_em(schedule)  # it has the Fisher metric built in, and both steps in one
+    rise = config.max_log_std_rise
+    return optax.chain(
+        scale_by_fisher() if config.meta_natural else optax.identity(),
+        getattr(optax, config.meta_optimizer)(schedule),
+        scale_log_std(config.meta_log_std_multiplier),
+        cap_log_std_rise(rise) if _positive(rise) else optax.identity(),
+    )
+
+
+def _positive(limit: float) -> bool:
+    """Whether a limit of which 0 means none is one; a traced one is one of several, none 0."""
+    return not concrete(limit) or limit > 0
