@@ -5,9 +5,9 @@ from collections.abc import Callable
 import jax
 
 from gembml.base import Data, Inference, Key, MetaGradient, Params, Problem, Task
+from gembml.conjugate_gradients import conjugate_gradients
 from gembml.delta import Delta
 from gembml.inference.loop import infer
-from gembml.meta_gradients.conjugate_gradients import conjugate_gradients
 from gembml.options import OptionError
 
 CURVATURES = ("hessian", "gauss_newton")

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gembml.conjugate_gradients import conjugate_gradients
 from gembml.gaussian import Gaussian
-from gembml.meta_gradients.conjugate_gradients import conjugate_gradients
 from gembml.options import OptionError, concrete
 
 

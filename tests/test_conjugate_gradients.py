@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gembml.meta_gradients.conjugate_gradients import conjugate_gradients
+from gembml.conjugate_gradients import conjugate_gradients
 
 pytestmark = pytest.mark.usefixtures("float64")
 B = np.array([1.0, -2.0, 0.5])
