@@ -98,10 +98,11 @@ def test_groups_that_do_not_divide_the_tasks_and_problems_without_divergence_are
         updated(of=problem()._replace(divergence=None))
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing_and_is_reported():
-    bad = problem()._replace(query=lambda key, task, params: task.query._replace(y=jnp.nan))
-    before, after, metrics = updated(of=bad)
-    np.testing.assert_array_equal(after, before)
+@pytest.mark.parametrize("part", ["support", "query"])
+def test_data_that_are_not_finite_show_in_the_prior_and_are_reported(part):
+    bad = lambda key, task, params: getattr(task, part)._replace(y=jnp.nan)  # noqa: E731
+    _, after, metrics = updated(of=problem()._replace(**{part: bad}))
+    assert np.all(np.isnan(after))
     assert not metrics.finite
 
 

@@ -40,8 +40,8 @@ def trust_region(
         step = -length x,    length = sqrt(2 max_kl / x.A x) shrink^k,
 
     k the first of 0, 1, ..., ``backtracks`` - 1 with a lower loss and D <= ``max_kl``, up to
-    rounding. If there is none the step is 0, and so it is for a gradient of 0 or one that is not
-    finite. The gradient's length has no influence.
+    rounding. If there is none the step is 0, and so it is for a gradient of 0. Where the gradient is
+    not finite the step is NaN. The gradient's length has no influence.
 
     The step is a constant to whoever differentiates through it: the Hessian is that of first-order
     methods, none.
@@ -111,8 +111,10 @@ def trust_region(
         # ended, which is still less work than every length for each.
         start = _Search(jnp.array(0), longest, jnp.array(False))
         end = jax.lax.while_loop(going, shorten, start)
+        # Not 0.0: what is not finite is to show, and 0 times it is NaN.
+        refused = jax.tree.map(lambda g: 0.0 * g, gradient)
         taken = step(end.length)
-        return jax.tree.map(lambda d: jnp.where(end.accepted, d, 0.0), taken), state
+        return jax.tree.map(lambda d, r: jnp.where(end.accepted, d, r), taken, refused), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 

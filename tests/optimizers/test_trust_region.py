@@ -117,14 +117,20 @@ def test_the_step_is_shortened_until_the_loss_falls():
     [
         {"gradient": -CURVATURE @ (PARAMS - OPTIMUM)},  # along which the loss rises
         {"gradient": np.zeros(4)},
-        {"gradient": np.full(4, np.nan)},
         {"max_kl": 1e8, "backtracks": 3},  # each of three lengths is too long
         {"divergence_fn": lambda other: jnp.inf * jnp.sum((other - PARAMS) ** 2)},
     ],
-    ids=["uphill", "zero", "nan", "too long", "no divergence"],
+    ids=["uphill", "zero", "too long", "no divergence"],
 )
 def test_a_step_that_is_not_accepted_is_zero(options):
     np.testing.assert_array_equal(step(PARAMS, **options), jnp.zeros(4))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_shows_in_the_step(bad):
+    taken = step(PARAMS, gradient=np.array([1.0, bad, 0.0, 1.0]))
+    np.testing.assert_array_equal(np.isnan(taken), [False, True, False, False])
+    assert np.all(np.isnan(step(PARAMS, gradient=np.full(4, bad))))
 
 
 def test_a_direction_without_divergence_is_bounded_by_the_damping_and_else_refused():
