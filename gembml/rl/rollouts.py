@@ -18,10 +18,15 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 class Rollouts(NamedTuple):
-    """N episodes of H steps; what comes after an episode's end is masked and has no meaning."""
+    """N episodes of H steps; what comes after an episode's end is masked and has no meaning.
+
+    It does not depend on what the environment does there, which may be NaN: whoever multiplies by
+    the mask gets 0, and so do gradients.
+    """
 
     observations: jax.Array
-    """``[N, H, observation_size]``, before the action."""
+    """``[N, H, observation_size]``, before the action; the last one again and again where
+    masked."""
     actions: jax.Array
     """``[N, H, action_size]``, as drawn: the environment may clip them."""
     log_probs: jax.Array
@@ -65,8 +70,13 @@ def roll_out(
         action = mean + jnp.exp(log_std) * noise
         after = jax.vmap(environment.step, in_axes=(None, 0, 0))(task, state, action)
         log_probs = jnp.sum(-0.5 * noise**2 - log_std - _HALF_LOG_TWO_PI, axis=-1)
-        out = (observation, action, log_probs * running, after.reward * running, running)
-        return (after.state, after.observation, running * (1.0 - after.terminated)), out
+        reward = jnp.where(running > 0, after.reward, 0.0)
+        out = (observation, action, log_probs * running, reward, running)
+        running = running * (1.0 - after.terminated)
+        # Where a network sees NaN its gradient is NaN, whatever masks its outputs: after the end
+        # it sees what it saw last.
+        observation = jnp.where(running[:, None] > 0, after.observation, observation)
+        return (after.state, observation, running), out
 
     state, observation = jax.vmap(environment.reset, in_axes=(0, None))(reset_keys, task)
     start = (state, observation, jnp.ones(num_rollouts))

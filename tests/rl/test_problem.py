@@ -1,5 +1,7 @@
 """The problem of acting well: its likelihood's gradient, its divergence, and who learns from it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -207,6 +209,46 @@ CONFIG = LearnerConfig(
 
 
 GOALS = jax.vmap(uniform_goal)(jax.random.split(KEY, 2))
+
+
+def broken(*, counts: bool) -> Environment:
+    """Navigation that ends after two steps and is NaN from then on, or one step earlier."""
+    sound = navigation(horizon=5)
+
+    def step(goal, state, action):
+        position, count = state
+        after = sound.step(goal, position, action)
+        position = jnp.where(count >= 1, jnp.nan, after.observation)
+        reward = jnp.where(count >= (1 if counts else 2), jnp.nan, after.reward)
+        return Transition((position, count + 1), position, reward, count >= 1)
+
+    def reset(key, goal):
+        position, observation = sound.reset(key, goal)
+        return (position, 0), observation
+
+    return sound._replace(reset=reset, step=step)
+
+
+@every_surrogate
+@pytest.mark.parametrize("counts", [False, True])
+def test_what_is_not_finite_shows_if_and_only_if_it_counts(surrogate, counts):
+    problem, params = problem_of(broken(counts=counts), surrogate=surrogate), affine_params(KEY)
+    data = jax.jit(problem.support)(KEY, GOAL, params)
+    likelihood, gradient = jax.jit(jax.value_and_grad(problem.log_likelihood))(params, data)
+    divergence = jax.jit(jax.hessian(problem.divergence))(params, params, data)
+    assert np.isfinite(likelihood) != counts
+    assert np.isfinite(norm(gradient)) != counts
+    assert np.all(np.isfinite(divergence))  # the observations that count are sound
+
+
+@pytest.mark.parametrize(("name", "optimizer"), [("maml", "sgd"), ("gem_bml_plus", "trpo")])
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_meta_step_is_finite_if_and_only_if_what_counts_is(name, optimizer, counts):
+    problem = problem_of(broken(counts=counts), surrogate="ratio")
+    config = dataclasses.replace(CONFIG, inner_optimizer=optimizer)
+    learner = make_learner(name, problem, config, 10)
+    _, metrics = jax.jit(learner.update)(learner.init(KEY), QUICK_KEY, GOALS)
+    assert metrics.finite != counts
 
 
 CONFIGS = dict.fromkeys(ALGORITHMS, CONFIG)

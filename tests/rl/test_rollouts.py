@@ -77,6 +77,37 @@ def test_rewards_and_log_probs_are_0_after_the_end_and_only_there():
         np.testing.assert_array_equal(values[:, 3:], 0)
 
 
+def test_what_the_environment_does_after_the_end_is_not_seen():
+    def step(task, state, action):
+        after = countdown().step(task, state, action)
+        position, count = after.state
+        # The step that ends the episode has a reward still.
+        return Transition(
+            (jnp.where(count >= task, jnp.nan, position), count),
+            jnp.where(count >= task, jnp.nan, after.observation),
+            jnp.where(count > task, jnp.nan, after.reward),
+            after.terminated,
+        )
+
+    broken = countdown()._replace(step=step)
+    rollouts = roll_out(KEY, broken, policy, PARAMS, jnp.int32(3), ROLLOUTS)
+    assert all(np.all(np.isfinite(leaf)) for leaf in rollouts)
+    sound = rollouts_of(jnp.int32(3))
+    for seen, expected in zip(rollouts, sound, strict=True):
+        np.testing.assert_array_equal(seen[:, :3], expected[:, :3])
+    np.testing.assert_array_equal(rollouts.returns, sound.returns)
+
+
+def test_what_is_not_finite_before_the_end_shows():
+    def step(task, state, action):
+        after = countdown().step(task, state, action)
+        return after._replace(reward=jnp.where(after.state[1] == 2, jnp.nan, after.reward))
+
+    broken = countdown()._replace(step=step)
+    rollouts = roll_out(KEY, broken, policy, PARAMS, jnp.int32(3), ROLLOUTS)
+    assert np.all(np.isnan(rollouts.returns))
+
+
 def test_rewards_are_the_environment_s():
     rollouts = rollouts_of(jnp.int32(HORIZON))
     after = rollouts.observations + 0.1 * jnp.tanh(rollouts.actions)
