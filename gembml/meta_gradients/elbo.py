@@ -46,45 +46,39 @@ def elbo_gradient(
     if objective not in OBJECTIVES:
         raise OptionError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}.")
 
+    def after_query(key: Key, posterior_support: Gaussian, task: Task) -> Gaussian:
+        steps = num_steps if query_steps is None else query_steps
+        return infer_differentiably(
+            inference, key, posterior_support, lambda k, p: problem.query(k, task, p), steps
+        )
+
+    def elbo(posterior: Gaussian, prior: Gaussian, *parts: tuple[Key, Data]) -> jax.Array:
+        fit = sum(expected_log_likelihood(key, posterior, data) for key, data in parts)
+        return fit - kl_weight * kl_divergence(posterior, prior)
+
     def meta_gradient(key: Key, prior: Gaussian, task: Task) -> Gaussian:
         # The first two as in `gem`: the same key gives both estimators the same posteriors.
         support_key, query_key = jax.random.split(key)
-        data_key, *noise_keys = jax.random.split(jax.random.fold_in(key, 1), 4)
-
-        def expected(index: int, posterior: Gaussian, data: Data) -> jax.Array:
-            return expected_log_likelihood(noise_keys[index], posterior, data)
+        data_key, *noise = jax.random.split(jax.random.fold_in(key, 1), 4)
+        support_data_key, query_data_key = jax.random.split(data_key)
 
         def bound(prior: Gaussian) -> jax.Array:
-            posterior_support = infer_differentiably(
+            tr = infer_differentiably(
                 inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
             )
             # Data are constants, also when weights acted to collect them.
-            acting = jax.lax.stop_gradient((prior.mean, posterior_support.mean))
-            support = problem.support(data_key, task, acting[0])
-            query = problem.query(data_key, task, acting[1])
-            if objective == "support":
-                fit = expected(0, posterior_support, support) + expected(
-                    1, posterior_support, query
-                )
-                return fit - kl_weight * kl_divergence(posterior_support, prior)
-            posterior_all = infer_differentiably(
-                inference,
-                query_key,
-                posterior_support,
-                lambda k, p: problem.query(k, task, p),
-                num_steps if query_steps is None else query_steps,
-            )
-            fit = expected(0, posterior_all, query)
+            acting = jax.lax.stop_gradient((prior.mean, tr.mean))
+            query = problem.query(query_data_key, task, acting[1])
             if objective == "L2":
-                return fit - kl_weight * kl_divergence(posterior_all, posterior_support)
-            all_data = fit + expected(1, posterior_all, support)
-            bound_all = all_data - kl_weight * kl_divergence(posterior_all, prior)
+                return elbo(after_query(query_key, tr, task), tr, (noise[0], query))
+            support = problem.support(support_data_key, task, acting[0])
+            if objective == "support":
+                return elbo(tr, prior, (noise[0], support), (noise[1], query))
+            parts = (noise[0], query), (noise[1], support)
+            bound_all = elbo(after_query(query_key, tr, task), prior, *parts)
             if objective == "L1":
                 return bound_all
-            bound_support = expected(2, posterior_support, support) - kl_weight * kl_divergence(
-                posterior_support, prior
-            )
-            return bound_all - bound_support
+            return bound_all - elbo(tr, prior, (noise[2], support))
 
         return jax.grad(lambda prior: bound(prior) + log_hyperprior(prior))(prior)
 

@@ -188,3 +188,19 @@ def test_the_hyperprior_s_gradient_is_added_to_the_bound_s():
 def test_an_unknown_objective_is_refused():
     with pytest.raises(OptionError, match="objective must be one of support, L1, L2, L2_diff"):
         elbo_gradient(conjugate.PROBLEM, exact_inference(), exact_expectation, 1, objective="L3")
+
+
+@pytest.mark.parametrize("objective", ["support", "L1", "L2_difference"])
+def test_data_that_are_drawn_are_others_for_support_and_query(objective):
+    drawn = lambda key, task, params: jax.random.normal(key)  # noqa: E731
+    problem = conjugate.PROBLEM._replace(support=drawn, query=drawn)
+    still = Inference(exact_inference().init, lambda keys, state, prior, collect: state)
+    seen = set()
+
+    def expectation(key, posterior, data):
+        seen.add(float(data))
+        return jnp.sum(posterior.mean) * data
+
+    estimate = elbo_gradient(problem, still, expectation, 1, objective=objective)
+    estimate(KEY, conjugate.make_prior(0), conjugate.make_task(0))
+    assert len(seen) == 2
