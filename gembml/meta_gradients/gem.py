@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gembml.base import Distribution, Family, Inference, Key, MetaGradient, Problem, Task
-from gembml.inference.loop import infer
+from gembml.inference.loop import infer, infer_differentiably
 from gembml.options import OptionError
 
 
@@ -16,21 +16,25 @@ def sequential_posteriors(
     num_steps: int,
     query_steps: int | None = None,
     query_inference: Inference | None = None,
+    *,
+    differentiated: bool = False,
 ) -> Callable[[Key, Distribution, Task], tuple[Distribution, Distribution]]:
     """``(key, prior, task)`` -> lambda_tr and lambda_all, by sequential Bayes:
 
     lambda_tr = VI(Theta, D^tr) in ``num_steps``, lambda_all = VI(lambda_tr, D^val) in
-    ``query_steps`` (if None as many) inner steps of ``query_inference`` (if None the same).
+    ``query_steps`` (if None as many) inner steps of ``query_inference`` (if None the same);
+    ``differentiated`` if the caller differentiates through them.
     """
+    run = infer_differentiably if differentiated else infer
     query_steps = num_steps if query_steps is None else query_steps
     query_inference = query_inference or inference
 
     def posteriors(key: Key, prior: Distribution, task: Task) -> tuple[Distribution, Distribution]:
         support_key, query_key = jax.random.split(key)
-        posterior_support = infer(
+        posterior_support = run(
             inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
         )
-        posterior_all = infer(
+        posterior_all = run(
             query_inference,
             query_key,
             posterior_support,

@@ -100,48 +100,38 @@ def test_a_kl_weight_below_one_weighs_the_kl_of_the_bound():
 LOG_STD, ATOL, ALPHA = -10.0, 1e-7, 0.1
 
 
-def sharp(*, steps_on_query: bool, task) -> Inference:
+def sharp(rate: float) -> Inference:
     """Gradient steps on the expected log-likelihood alone, as a point takes them."""
-    inference = variational(
-        weight_samples(problems.log_likelihood), optax.sgd(ALPHA), kl_weight=0.0
-    )
-
-    def step(keys, state, prior, collect):
-        if not steps_on_query and collect(keys.data, None) is task.query:
-            return state
-        return inference.step(keys, state, prior, collect)
-
-    return Inference(inference.init, step)
+    return variational(weight_samples(problems.log_likelihood), optax.sgd(rate), kl_weight=0.0)
 
 
-def in_the_delta_limit(weights, task, *, steps_on_query: bool, num_steps: int, kl_weight: float):
+def in_the_delta_limit(weights, task, query_rate: float, num_steps: int, kl_weight: float):
     estimate = elbo_gradient(
         problems.problem(),
-        sharp(steps_on_query=steps_on_query, task=task),
+        sharp(ALPHA),
         weight_samples(problems.log_likelihood),
         num_steps,
         objective="L2",
+        query_inference=sharp(query_rate),
         kl_weight=kl_weight,
     )
-    # The task is not an argument, as `sharp` tells the data sets apart by what they are.
-    return jax.jit(lambda prior: estimate(KEY, prior, task))(gaussian.around(weights, LOG_STD)).mean
+    return jax.jit(estimate)(KEY, gaussian.around(weights, LOG_STD), task).mean
 
 
+@pytest.mark.parametrize("query_rate", [ALPHA, 0.3 * ALPHA])
 @pytest.mark.parametrize("num_steps", [2])
 def test_pmaml_tends_to_the_query_likelihood_after_both_phases_as_the_variance_goes_to_zero(
-    num_steps,
+    num_steps, query_rate
 ):
     task, weights = problems.make_task(0), problems.make_weights(0)
 
     def unrolled_by_hand(w):
-        for data in task:
+        for data, rate in zip(task, (ALPHA, query_rate), strict=True):
             for _ in range(num_steps):
-                w = w + ALPHA * jax.grad(problems.log_likelihood)(w, data)
+                w = w + rate * jax.grad(problems.log_likelihood)(w, data)
         return problems.log_likelihood(w, task.query)
 
-    gradient = in_the_delta_limit(
-        weights, task, steps_on_query=True, num_steps=num_steps, kl_weight=0.0
-    )
+    gradient = in_the_delta_limit(weights, task, query_rate, num_steps, kl_weight=0.0)
     np.testing.assert_allclose(gradient, jax.jit(jax.grad(unrolled_by_hand))(weights), atol=ATOL)
 
 
@@ -151,9 +141,7 @@ def test_pmaml_without_steps_on_the_query_tends_to_maml_as_the_variance_goes_to_
     task, weights = problems.make_task(1), problems.make_weights(1)
     inference = point(problems.log_likelihood, optax.sgd(ALPHA))
     maml = jax.jit(backprop(problems.problem(), inference, num_steps))(KEY, Delta(weights), task)
-    gradient = in_the_delta_limit(
-        weights, task, steps_on_query=False, num_steps=num_steps, kl_weight=1.0
-    )
+    gradient = in_the_delta_limit(weights, task, 0.0, num_steps, kl_weight=1.0)
     np.testing.assert_allclose(gradient, maml.mean, atol=ATOL)
 
 
@@ -198,6 +186,7 @@ def test_data_that_are_drawn_are_others_for_support_and_query(objective):
     seen = set()
 
     def expectation(key, posterior, data):
+        del key
         seen.add(float(data))
         return jnp.sum(posterior.mean) * data
 
