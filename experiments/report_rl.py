@@ -65,14 +65,17 @@ def _cells(group: Group, name: str, updates: list[int]) -> list[str]:
     return cells
 
 
-def _row(group: Group, updates: list[int]) -> list[str]:
+def _row(group: Group, updates: list[int], references: dict[str, Any]) -> list[str]:
     speed = group.mean("env_steps_per_second")
+    last = group.curve("return").at(updates[-1])
+    has_share = "oracle" in references and last is not None and np.isfinite(last[0])
     devices = ", ".join(dict.fromkeys(run["device"] for run in group.members))
     return [
         group.label,
         f"{group.meta_steps:,}",
         str(len(group.runs)),
         *_cells(group, "return", updates),
+        f"{_share(last[0], references):.0%}" if has_share else "–",
         f"{speed:,.0f}" if speed else "–",
         devices,
     ]
@@ -99,9 +102,24 @@ def _references(
     if "oracle" in runs[0]["references"]:
         found["oracle"] = float(runs[0]["references"]["oracle"])
     elif oracles:
-        # One run for each goal; before any update its policy is what it learned.
-        found["oracle"] = float(np.mean([run["metrics"]["return"]["0"] for run in oracles]))
+        found["oracle"] = _oracle(oracles, runs[0]["test_goals"])
     return found
+
+
+def _oracle(oracles: list[Results], test_goals: list[float]) -> float:
+    """The mean over test goals of what a policy trained for that goal alone returns.
+
+    There is one run for each of some goals, which before any update acts as it learned; between
+    their goals returns are interpolated linearly.
+    """
+    by_goal = sorted((run["goal"], run["metrics"]["return"]["0"]) for run in oracles)
+    return float(np.mean(np.interp(test_goals, *zip(*by_goal, strict=True))))
+
+
+def _share(value: float, references: dict[str, Any]) -> float:
+    """Of the way from the random start, before any update, to the oracle."""
+    start = references["random start"]["0"]
+    return (value - start) / (references["oracle"] - start)
 
 
 def _section(runs: list[Results], oracles: list[Results], output: pathlib.Path) -> str:
@@ -110,12 +128,13 @@ def _section(runs: list[Results], oracles: list[Results], output: pathlib.Path) 
     references = _references(runs, oracles, updates)
     header = ["algorithm", "meta-steps", "seeds"]
     header += [f"{n} update{'' if n == 1 else 's'}" for n in updates]
-    rows = [_row(group, updates) for group in groups]
+    header.append("share²")
+    rows = [_row(group, updates, references) for group in groups]
     for name, value in references.items():
         numbers = value if isinstance(value, dict) else dict.fromkeys(map(str, updates), value)
-        rows.append([name, "–", "–", *(f"{x:.2f}" for x in numbers.values()), "–", "–"])
+        rows.append([name, "–", "–", *(f"{x:.2f}" for x in numbers.values()), *"–––"])
     for name, returns in MAML_RETURNS.get(_published_kind(runs[0]), {}).items():
-        rows.append([f"{name}, published¹", "–", "–", *returns, "–", "–"])
+        rows.append([f"{name}, published¹", "–", "–", *returns, *"–––"])
     name = "return_" + "_".join(
         str(part) for part in (runs[0]["experiment"], *_kind(runs[0])) if part is not None
     )
@@ -154,5 +173,6 @@ def reinforcement_learning(results: list[Results], output: pathlib.Path) -> str:
         "± half the 95% interval, over test tasks with one seed, over seeds by Student's t with "
         "more. “Random start”: the same updates from the prior before training.",
         f"¹ {RL_SOURCE}",
+        "² Of the way from the random start before any update to the oracle, after the last one.",
     ]
     return "\n\n".join(parts)

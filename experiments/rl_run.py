@@ -20,6 +20,7 @@ from experiments.rl_experiment import (
     Returns,
     Setting,
     evaluator,
+    held_out,
     make_experiment,
 )
 from experiments.rl_presets import RLConfig
@@ -140,6 +141,7 @@ def run_experiment(
         "metrics": tested(state.prior),
         "references": {"random start": tested(start)["return"], **(references or {})},
         "test_tasks": config.test_tasks,
+        "test_goals": np.asarray(held_out(setting, TEST_SEED, config.test_tasks)[1]).tolist(),
         "seconds": round(seconds, 2),
         "env_steps_per_second": round(experiment.env_steps * meta_steps / seconds),
         "devices": 1 if mesh is None else mesh.size,

@@ -54,6 +54,41 @@ def test_two_meta_steps_leave_returns_figures_a_film_strip_and_a_section_of_the_
     assert "Half-cheetah, direction, spring, rllab timing" in report
 
 
+def _run(**changed) -> dict:
+    """What ``results.json`` of a run holds, returns -10 before and 30 after an update."""
+    return {
+        "experiment": "half_cheetah",
+        "task": "velocity",
+        "backend": "mjx",
+        "timing": "brax",
+        "algorithm": "maml",
+        "seed": 0,
+        "meta_steps": 2,
+        "config": {"horizon": 200},
+        "metrics": {"return": {"0": -10.0, "1": 30.0}, "return_ci95": {"0": 1.0, "1": 1.0}},
+        "references": {"random start": {"0": -20.0, "1": -20.0}},
+        "test_tasks": 2,
+        "test_goals": [0.25, 1.5],
+        "env_steps_per_second": 1,
+        "device": "cpu",
+        "command": "python -m experiments.half_cheetah --seed=0 --workdir=DIR",
+    } | changed
+
+
+def test_returns_are_reported_as_a_share_of_the_way_from_random_to_oracles_of_the_test_goals(
+    tmp_path,
+):
+    def oracle(goal: float, value: float) -> dict:
+        metrics = {"return": {"0": value, "1": 0.0}}
+        return _run(algorithm="pretrain", goal=goal, metrics=metrics)
+
+    # 60 at 0.25 m/s and 100 at 1.5 m/s, 80 on average; from -20 the run went half the way, to 30.
+    oracles = [oracle(2.0, 100.0), oracle(0.0, 60.0 - 40.0 / 3), oracle(1.0, 100.0)]
+    report = reinforcement_learning([_run(), *oracles], tmp_path)
+    assert "| oracle | – | – | 80.00 | 80.00 |" in report
+    assert "| 50% |" in report
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
