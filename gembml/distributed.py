@@ -120,7 +120,10 @@ class _Connected(Team):
         self._ended = threading.Event()
         self._others = [other for other in range(count) if other != index]
         self._handler = _on_abort(self._lost_sentence(0, _NO_SERVICE))
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._silence = dict.fromkeys(range(count), 0.0)
+        self._gone: dict[int, str] = {}
+        for task in (self._beat, self._watch):
+            threading.Thread(target=task, daemon=True).start()
 
     def exchange(self, text: str) -> list[str]:
         number = next(self._rounds)
@@ -200,33 +203,41 @@ class _Connected(Team):
             "the run goes on from its last checkpoint."
         )
 
-    def _watch(self) -> None:
-        """Beat, and end this process if another's heart stops.
+    def _beat(self) -> None:
+        """Say that this process lives, and hear who else does.
 
-        The main thread may wait for the lost one inside a collective and never come back; then this
-        is the only way to end.
+        In a thread of its own, as a call to a service whose process is stopped does not come back.
         """
         beats = dict.fromkeys(self._others, "")
-        heard = dict.fromkeys(self._others, time.monotonic())
-        for beat in itertools.count():
+        for number in itertools.count():
             if self._ended.wait(_BEAT_SECONDS):
                 return
-            now = time.monotonic()
             try:
                 mine = f"gembml/alive/{self.index}"
-                self._client.key_value_set(mine, str(beat), allow_overwrite=True)
-                alive, left = self._table("gembml/alive"), self._left()
-                heard[0] = now
+                self._client.key_value_set(mine, str(number), allow_overwrite=True)
+                alive, self._gone = self._table("gembml/alive"), self._left()
             except Exception:
-                alive, left = {}, {}
+                continue  # what is not heard is silence
+            self._silence[0] = 0.0
+            for other, beat in alive.items():
+                if beat != beats[other]:
+                    beats[other], self._silence[other] = beat, 0.0
+
+    def _watch(self) -> None:
+        """End this process if another's heart stops.
+
+        The main thread may wait for the lost one inside a collective and never come back; then this
+        is the only way to end. Silence is counted in beats of our own, so that a job that is
+        suspended and goes on takes nobody for lost.
+        """
+        while not self._ended.wait(_BEAT_SECONDS):
             for other in self._others:
-                if alive.get(other, beats[other]) != beats[other]:
-                    beats[other], heard[other] = alive[other], now
-                silent = now - heard[other]
-                if other not in left and silent > self._lost_after:
+                self._silence[other] += _BEAT_SECONDS
+                silent = self._silence[other]
+                if other not in self._gone and silent > self._lost_after:
                     _end(self._lost_sentence(other, f"silent for {silent:.0f} seconds"))
-                if left.get(other) and silent > 10 * _BEAT_SECONDS:
-                    _end(f"Process {other} of {self.count} ended early: {left[other]}")
+                if self._gone.get(other) and silent > 10 * _BEAT_SECONDS:
+                    _end(f"Process {other} of {self.count} ended early: {self._gone[other]}")
 
 
 _speaking = threading.Lock()  # never given back: one sentence is enough

@@ -13,11 +13,13 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 ROOT = pathlib.Path(__file__).parents[1]
 _TIMEOUT_SECONDS = 300
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _CONFIGS = {
     "sinusoid": "SinusoidConfig",
     "few_shot": "FewShotConfig",
@@ -89,11 +91,16 @@ class Programs:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, *arguments: str) -> Running:
-        """Start the program with these command line arguments."""
+    def start(self, *arguments: str, environment: Mapping[str, str] = _NOTHING) -> Running:
+        """Start the program with these command line arguments, and variables beside our own."""
         self._count += 1
         out, err = (self._directory / f"{self._count}.{name}" for name in ("out", "err"))
-        request = {"argv": [f"{self._name}.py", *arguments], "out": str(out), "err": str(err)}
+        request = {
+            "argv": [f"{self._name}.py", *arguments],
+            "environment": dict(environment),
+            "out": str(out),
+            "err": str(err),
+        }
         return Running(self, self.ask(request)["pid"], out, err)
 
     def run(self, *arguments: str) -> Finished:
@@ -109,6 +116,7 @@ def _child(main: Callable[[list[str]], None], request: dict[str, Any]) -> NoRetu
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = request["argv"]
+    os.environ.update(request["environment"])
     code: Any = 1
     try:
         command_line.run(main)

@@ -1,6 +1,9 @@
 """Many devices and processes from the command line: the same run, also when one dies."""
 
+import contextlib
+import itertools
 import json
+import os
 import pathlib
 import signal
 import socket
@@ -81,6 +84,41 @@ def test_two_processes_end_where_one_ends_and_the_first_alone_writes(programs, w
     assert "coverage90" not in second.stdout
 
 
+def slurm_job() -> int:
+    """A job whose coordinator's port, which JAX derives from its number, is free."""
+    for job in itertools.count(os.getpid()):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", 61_440 + job % 4096))
+            return job
+    raise AssertionError
+
+
+def test_processes_that_slurm_starts_find_each_other_and_end_where_one_ends(
+    programs, whole, tmp_path
+):
+    job = slurm_job()
+    # What srun sets, as far as JAX reads it.
+    processes = [
+        programs.start(
+            *(*RUN, "--distributed", f"--workdir={tmp_path / 'run'}"),
+            environment={
+                "SLURM_JOB_ID": str(job),
+                "SLURM_STEP_NODELIST": "127.0.0.1",
+                "SLURM_NTASKS": "2",
+                "SLURM_PROCID": str(process),
+                "SLURM_LOCALID": str(process),
+                "SLURM_STEP_NUM_NODES": "1",
+            },
+        )
+        for process in range(2)
+    ]
+    for finished in (process.wait() for process in processes):
+        assert finished.code == 0, finished.stderr
+    assert_same_run(tmp_path / "run", whole)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["devices"], results["processes"]) == (2, 2)
+
+
 def test_seeds_divided_among_processes_end_where_single_runs_end(programs, whole, tmp_path):
     pair = start_two(programs, tmp_path / "run", "--seeds=2")
     first, second = (process.wait() for process in pair)
@@ -112,6 +150,23 @@ def test_a_lost_process_stops_the_other_and_the_run_goes_on_with_any_number(
     assert finished.code == 0, finished.stderr
     assert "Resumed at meta-step" in finished.stdout
     assert_same_run(tmp_path / "run_0", whole)
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_process_that_falls_silent_counts_as_lost(programs, tmp_path, stopped):
+    processes = start_two(programs, tmp_path / "run", "--lost_after=5")
+    wait_for(tmp_path / "run_0" / "checkpoints" / "5" / "about.json")
+    processes[stopped].send(signal.SIGSTOP)
+    began = time.monotonic()
+    survivor = processes[1 - stopped].wait()
+    took = time.monotonic() - began
+    processes[stopped].send(signal.SIGKILL)
+    processes[stopped].wait()
+    assert survivor.code == 1, survivor
+    (error,) = (line for line in survivor.stderr.splitlines() if line.startswith("error: "))
+    assert f"Process {stopped} of 2 is lost (silent for " in error
+    assert "Traceback" not in survivor.stderr
+    assert took < 30
 
 
 def test_ctrl_c_in_one_process_stops_both_after_saving(programs, tmp_path):
