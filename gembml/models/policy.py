@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gembml.options import OptionError
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
 
 
@@ -15,6 +17,9 @@ class GaussianPolicy(nn.Module):
 
     Finn et al. 2017, Section 5.3: two hidden layers of 100 ReLU units; the standard deviation does
     not depend on the observation, is ``init_std`` at the start, and never below ``min_std``.
+
+    Raises:
+      OptionError: for a start below ``min_std``, where no gradient would reach log_std.
     """
 
     action_size: int
@@ -22,6 +27,14 @@ class GaussianPolicy(nn.Module):
     activation: str = "relu"
     init_std: float = 1.0
     min_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init_std < self.min_std:
+            raise OptionError(
+                "a policy's standard deviation must not start below its minimum, where it could "
+                f"not be learned, and {self.init_std} is below {self.min_std}."
+            )
 
     @nn.compact
     def __call__(self, observations: jax.Array) -> tuple[jax.Array, jax.Array]:

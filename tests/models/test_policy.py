@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gembml.models.policy import ACTIVATIONS, GaussianPolicy
+from gembml.options import OptionError
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (5, 3))
@@ -65,6 +66,13 @@ def test_the_standard_deviation_is_a_parameter_of_its_own():
 def test_the_standard_deviation_is_never_below_its_floor():
     log_std = with_log_std(GaussianPolicy(2, min_std=0.1), -20.0, 0.5)
     np.testing.assert_allclose(jnp.exp(log_std), [0.1, np.exp(0.5)], rtol=1e-6)
+
+
+def test_a_start_below_the_floor_is_refused_in_one_sentence():
+    sentence = "must not start below its minimum, .* and 0.05 is below 0.1\\.$"
+    with pytest.raises(OptionError, match=sentence):
+        GaussianPolicy(2, init_std=0.05, min_std=0.1)
+    GaussianPolicy(2, init_std=0.1, min_std=0.1)
 
 
 def test_gradients_reach_every_weight_and_the_log_std():
