@@ -12,7 +12,6 @@ from experiments.rl_presets import RLConfig
 from gembml import ALGORITHMS, MetaLearner, Problem, make_learner
 from gembml.base import Distribution, Key, Params, Task
 from gembml.models.policy import GaussianPolicy
-from gembml.options import OptionError
 from gembml.rl import (
     BASELINES,
     SURROGATES,
@@ -77,12 +76,7 @@ def make_experiment(
     meta_steps: int,
     mesh: Mesh | None = None,
 ) -> Experiment:
-    """The learner of a setting's tasks; its support and query data are fresh episodes.
-
-    Raises:
-      OptionError: for a trust region in a surrogate that has no value to compare.
-    """
-    _check_surrogate(config)
+    """The learner of a setting's tasks; its support and query data are fresh episodes."""
     config = config.on_this_device()
     policy, problem = _problem(config, setting, config.rollouts)
     learner = make_learner(algorithm, problem, config, meta_steps, mesh)
@@ -95,15 +89,6 @@ def make_experiment(
     )
     steps = config.meta_batch * config.rollouts * config.horizon * batches
     return Experiment(learner, sample_tasks, policy, setting, steps)
-
-
-def _check_surrogate(config: RLConfig) -> None:
-    for field in ("inner_optimizer", "meta_optimizer"):
-        if getattr(config, field) == "trpo" and config.surrogate == "log_prob":
-            raise OptionError(
-                f"config.{field}=trpo compares policies by the surrogate's value, and that of "
-                "config.surrogate=log_prob is no return: it must be ratio or dice."
-            )
 
 
 def _query_batches(algorithm: str, config: RLConfig) -> int:

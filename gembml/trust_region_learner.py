@@ -73,7 +73,7 @@ def trust_region_learner(
     if problem.divergence is None:
         raise OptionError(
             "a trust region needs the problem's divergence between what two networks predict, and "
-            "this problem has none."
+            "this problem has none; rollouts have one with the surrogate ratio or dice."
         )
     between = problem.divergence
 

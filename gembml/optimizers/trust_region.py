@@ -40,8 +40,8 @@ def trust_region(
         step = -length x,    length = sqrt(2 max_kl / x.A x) shrink^k,
 
     k the first of 0, 1, ..., ``backtracks`` - 1 with a lower loss and D <= ``max_kl``, up to
-    rounding. If there is none the step is 0, and so it is for a gradient of 0. Where the gradient is
-    not finite the step is NaN. The gradient's length has no influence.
+    rounding. If there is none the step is 0, and so it is for a gradient of 0. Where the gradient
+    is not finite the step is NaN. The gradient's length has no influence.
 
     The step is a constant to whoever differentiates through it: the Hessian is that of first-order
     methods, none.

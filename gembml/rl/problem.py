@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gembml.base import Key, Params, Problem, Task
+from gembml.rl import surrogates
 from gembml.rl.baselines import Baseline
 from gembml.rl.environment import Environment
 from gembml.rl.returns import discounted_sums, generalized_advantages, standardized
@@ -68,7 +69,9 @@ def policy_gradient(
     D^tr and D^val are each ``num_rollouts`` episodes of the weights that the inner loop stands at:
     of the prior's mean, and of the posterior's mean after D^tr. log P(D | theta) is the mean of
     ``surrogate`` over all actions (appendix B.1 of the paper prints sum_t pi(a_t | x_t) r_t).
-    Trust regions are in the mean KL divergence of the actions' distributions.
+    Trust regions are in the mean KL divergence of the actions' distributions; with the surrogate
+    ``log_prob`` the problem has no divergence, as a line search that compares its values compares
+    no returns.
     """
 
     def collect(key: Key, task: Task, params: Params) -> Experience:
@@ -94,5 +97,5 @@ def policy_gradient(
         log_likelihood=log_likelihood,
         support=collect,
         query=collect,
-        divergence=divergence,
+        divergence=None if surrogate is surrogates.log_prob else divergence,
     )
