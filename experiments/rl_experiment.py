@@ -84,17 +84,25 @@ def make_experiment(
     def sample_tasks(key: Key) -> Task:
         return jax.vmap(setting.sample_task)(jax.random.split(key, config.meta_batch))
 
-    batches = (
-        2 if algorithm == "pretrain" else config.inner_steps + _query_batches(algorithm, config)
-    )
-    steps = config.meta_batch * config.rollouts * config.horizon * batches
+    steps = config.meta_batch * config.rollouts * config.horizon * _batches(algorithm, config)
     return Experiment(learner, sample_tasks, policy, setting, steps)
 
 
-def _query_batches(algorithm: str, config: RLConfig) -> int:
-    """How often a meta-step collects query episodes of a task."""
-    goes_on = ALGORITHMS[algorithm].family == "gaussian" or algorithm == "reptile"
-    return (config.query_steps or config.inner_steps) if goes_on else 1
+def _batches(algorithm: str, config: RLConfig) -> int:
+    """How often a meta-step collects a task's ``rollouts`` episodes."""
+    if algorithm == "pretrain":
+        return 2
+    query_steps = config.query_steps or config.inner_steps
+    after_support = {
+        "gem_bml": query_steps,
+        "gem_bml_plus": query_steps,
+        "reptile": query_steps,
+        "kl_chaser": query_steps,
+        # Their bounds have episodes of their own, of D^val or of both data sets.
+        "pmaml": query_steps + 1,
+        "amortized_bml": 2 + (query_steps if config.amortized_posterior == "all" else 0),
+    }
+    return config.inner_steps + after_support.get(algorithm, 1)
 
 
 class Returns(NamedTuple):
