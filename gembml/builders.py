@@ -1,5 +1,6 @@
 """What a :class:`LearnerConfig` chooses, built: both loops' optimizers, the ELBO's estimator."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -22,8 +23,10 @@ from gembml.options import OptionError, concrete
 _ROOTS = ("adam", "adamw", "amsgrad")
 
 
-def _inner_rate(config: LearnerConfig, *, later: bool) -> optax.ScalarOrSchedule:
-    rate, share = config.inner_learning_rate, config.later_rate
+def _inner_rate(
+    rate: float | jax.Array, config: LearnerConfig, *, later: bool
+) -> optax.ScalarOrSchedule:
+    share = config.later_rate
     if concrete(share) and share == 1.0:
         return rate
     if later:
@@ -53,9 +56,13 @@ def inner_optimizer(
             max_log_std_step=config.max_log_std_step,
         )
     if config.inner_optimizer == "trpo":
-        return trust_region(config.max_kl)
+        longest = trust_region(config.max_kl)
+        if concrete(config.later_rate) and config.later_rate == 1.0:
+            return longest
+        share = _inner_rate(1.0, config, later=later)
+        return optax.chain(longest, optax.scale_by_schedule(share))  # type: ignore[arg-type]
     root = {"eps_root": 1e-8} if differentiated and config.inner_optimizer in _ROOTS else {}
-    rate = _inner_rate(config, later=later)
+    rate = _inner_rate(config.inner_learning_rate, config, later=later)
     optimizer = getattr(optax, config.inner_optimizer)(rate, **root)
     # A traced limit is one of several settings, none of them 0.
     if concrete(config.max_inner_gradient_norm) and config.max_inner_gradient_norm == 0:
