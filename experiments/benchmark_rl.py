@@ -3,8 +3,9 @@
     python -m experiments.benchmark_rl [--environment=half_cheetah --backend=spring] [--workdir=DIR]
 
 Environment steps per second (a) of the environment alone with random actions, as many episodes at
-once as in training, (b) of episodes under the policy, (c) of whole meta-steps; and the share of
-training that is spent outside the environment. Prints Markdown; with ``--workdir`` also writes
+once as in training, (b) of episodes under the policy, (c) of whole meta-steps, with the tasks, the
+episodes and the tasks at once that the program has unless told otherwise; and the share of training
+that is spent outside the environment. Prints Markdown; with ``--workdir`` also writes
 ``benchmark_rl.json``. Nothing fails when a target is missed.
 """
 
@@ -40,7 +41,7 @@ from gembml.distributed import AXIS
 from gembml.rl import Environment, roll_out
 from gembml.tasks.half_cheetah import PHYSICS_STEPS, half_cheetah, sample_direction
 from gembml.tasks.navigation import GOALS, navigation
-from gembml.training import write_json
+from gembml.training import InputError, write_json
 
 _ENVIRONMENTS = ("navigation", "half_cheetah")
 # What is aimed at: steps/s on 2 CPU cores, and the share of the bare environment's speed.
@@ -107,7 +108,6 @@ def measure(
     experiment: Experiment, config: RLConfig, mesh: Mesh | None, repeats: int, length: int
 ) -> dict[str, float]:
     """Environment steps per second of the three, and seconds of compiling the meta-steps."""
-    config = config.on_this_device()
     key = jax.random.key(0)
     tasks = experiment.sample_tasks(key)
     keys = jax.random.split(key, config.meta_batch)
@@ -137,7 +137,9 @@ def measure(
 
 
 _ENVIRONMENT = flags.DEFINE_string("environment", "navigation", f"{' or '.join(_ENVIRONMENTS)}")
-_BACKEND = flags.DEFINE_string("backend", "mjx", f"physics: one of {', '.join(PHYSICS_STEPS)}")
+_BACKEND = flags.DEFINE_string(
+    "backend", "mjx", f"physics of half_cheetah: one of {', '.join(PHYSICS_STEPS)}"
+)
 _ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory for benchmark_rl.json")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timed calls of each, of which the fastest counts")
@@ -154,11 +156,14 @@ def main(argv: list[str]) -> None:
     command_line.no_arguments(argv)
     command_line.choose("environment", dict.fromkeys(_ENVIRONMENTS), _ENVIRONMENT.value)
     command_line.choose("backend", PHYSICS_STEPS, _BACKEND.value)
+    if _ENVIRONMENT.value == "navigation" and _BACKEND.present:
+        raise InputError("--backend has no effect with --environment=navigation: leave it out.")
     command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
     repeats = command_line.in_range("repeats", _REPEATS.value, 1, 1000)
     length = command_line.in_range("steps_per_dispatch", _LENGTH.value, 1, 100_000)
     config = _config()
     mesh = devices.run_mesh(config.meta_batch, 1)
+    config = config.on_this_device()  # not before: it starts JAX
     output = make_directory("workdir", _WORKDIR.value) if _WORKDIR.value else None
     if isinstance(config, NavigationConfig):
         environment = navigation(config.reward, config.horizon)
@@ -182,10 +187,21 @@ def main(argv: list[str]) -> None:
     )
     about = provenance()
     number = 1 if mesh is None else mesh.size
-    print(f"{about['device']}, {number} JAX device{'s' if number > 1 else ''}")
+    batch = {
+        "meta_batch": config.meta_batch,
+        "rollouts": config.rollouts,
+        "horizon": config.horizon,
+        "tasks_at_once": config.tasks_at_once,
+    }
+    print(
+        f"{about['device']}, {number} JAX device{'s' if number > 1 else ''}; "
+        + ", ".join(f"config.{name}={value}" for name, value in batch.items())
+    )
     if output is not None:
-        about |= {"environment": _ENVIRONMENT.value, "backend": _BACKEND.value}
-        about |= {"algorithm": _ALGORITHM.value, "devices": number}
+        about |= {"environment": _ENVIRONMENT.value, "algorithm": _ALGORITHM.value}
+        about |= {"devices": number, **batch}
+        if _ENVIRONMENT.value == "half_cheetah":
+            about["backend"] = _BACKEND.value
         about["command"] = command_line.command("experiments.benchmark_rl")
         write_json(output / "benchmark_rl.json", {"experiment": "benchmark_rl", **rates, **about})
 
