@@ -4,9 +4,18 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+import jaxlib.version
+
 # Most of the time goes into compiling programs that run for milliseconds: LLVM's optimizations cost
-# twice what they save. Before JAX starts; the programs that tests start inherit it.
+# twice what they save, and XLA's newer emitters three times. Before JAX starts; the programs that
+# tests start inherit it, so the flag that they set themselves is here too.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if jaxlib.version.__version_info__ >= (0, 10):  # before, XLA aborts at a flag it does not know
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_cpu_multi_thread_eigen=false --xla_cpu_use_fusion_emitters=false "
+        "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
+    )
 
 # isort: split
 import hypothesis
