@@ -90,7 +90,7 @@ class LearnerConfig:
     later_rate: float = option(
         1.0,
         "learning rate, or with trpo length, of each inner step as a share of that of the step "
-        "before; with Gradient-EM and Reptile steps on the query set begin at the second step's",
+        "before; steps on the query set begin at the second step's",
         above=0.0,
         only=(
             ("inner_optimizer", "not natural_gradient"),

@@ -85,6 +85,19 @@ def test_update_keeps_shapes_and_types(name):
     assert jax.tree.map(shape, state) == jax.tree.map(shape, new)
 
 
+@pytest.mark.parametrize(
+    "name", ["gem_bml", "gem_bml_plus", "reptile", "pmaml", "elbo_difference", "kl_chaser"]
+)
+def test_steps_on_the_query_set_begin_at_the_second_step_s_rate(name):
+    def norm(later_rate: float) -> float:
+        options = {"inner_optimizer": "sgd", "inner_learning_rate": 1e-3, "inner_steps": 1}
+        learner = learner_of(name, **options, later_rate=later_rate)
+        tasks = toy.sample_tasks(KEY)
+        return float(jax.jit(learner.update)(learner.init(KEY), KEY, tasks)[1].meta_gradient_norm)
+
+    assert abs(norm(0.5) / norm(1.0) - 1) > 1e-3
+
+
 @every_algorithm
 def test_weights_are_drawn_from_what_the_learner_adapts(name):
     learner = learner_of(name)

@@ -114,7 +114,8 @@ def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) 
         if getattr(config, field) == "trpo" and problem.divergence is None:
             raise OptionError(
                 f"config.{field}=trpo needs a problem with a divergence between what two networks "
-                "predict, and this problem has none: choose another value."
+                "predict, and this problem has none (rollouts have one with the surrogate ratio or "
+                "dice): choose another value."
             )
     if algorithm == "kl_chaser" and config.random_weights != "all":
         raise OptionError(
