@@ -11,7 +11,6 @@ many. Prints Markdown; writes ``exploration_study.json`` and a figure. All choic
 tasks.
 """
 
-import json
 import pathlib
 from typing import Any
 
@@ -28,8 +27,9 @@ from experiments import style
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.report_tables import table
-from experiments.rl_experiment import TEST_SEED, Setting, held_out, make_experiment
+from experiments.rl_experiment import TEST_SEED, Experiment, Setting, held_out, make_experiment
 from experiments.rl_presets import NavigationConfig
+from experiments.trained_run import read_run, trained_prior
 from experiments.widened import widened
 from gembml.base import Key, Params, Task
 from gembml.evaluation import ci95
@@ -38,23 +38,23 @@ from gembml.rl import BASELINES, Experience, Rollouts, roll_out
 from gembml.rl.problem import experience
 from gembml.rl.rollouts import log_prob
 from gembml.tasks.navigation import GOALS, navigation
-from gembml.training import InputError, write_json
-from gembml.training.checkpoints import Checkpoints
+from gembml.training import write_json
 
 MULTIPLIERS = (0.0, 0.5, 1.0, 2.0)
-EPISODES = (2, 5, 10, 20, 40)
 _JUDGED = 40
 
 
 def study(
-    algorithm: str, config: NavigationConfig, prior: Gaussian, num_tasks: int
+    experiment: Experiment,
+    config: NavigationConfig,
+    prior: Gaussian,
+    episodes: list[int],
+    num_tasks: int,
 ) -> list[dict[str, Any]]:
     """A row for each number of episodes and multiplier: the return after one update."""
-    config = config.on_this_device()
-    setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
-    experiment = make_experiment(algorithm, config, setting, 1)
-    learner, policy, environment = experiment.learner, experiment.policy, setting.environment
-    keys, goals = held_out(setting, TEST_SEED, num_tasks)
+    learner, policy = experiment.learner, experiment.policy
+    environment = experiment.setting.environment
+    keys, goals = held_out(experiment.setting, TEST_SEED, num_tasks)
 
     def objective(mean: Params, offsets: Params, data: Experience) -> jax.Array:
         """The surrogate with each episode under the weights that made it, mean + offset."""
@@ -91,7 +91,7 @@ def study(
 
     run = jax.jit(after_one_update, static_argnums=2)
     rows = []
-    for number in EPISODES:
+    for number in episodes:
         base = np.asarray(run(prior, jnp.float32(0.0), number))
         for multiplier in MULTIPLIERS:
             returns = np.asarray(run(prior, jnp.float32(multiplier), number))
@@ -141,7 +141,8 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
                 label=f"std × {multiplier:g}" if multiplier else "mean acts",
             )
         axes.set_xscale("log")
-        axes.set_xticks(EPISODES, [str(number) for number in EPISODES])
+        numbers = sorted({row["episodes"] for row in rows})
+        axes.set_xticks(numbers, [str(number) for number in numbers])
         axes.minorticks_off()
         axes.set_xlabel("episodes of the update")
         axes.set_ylabel("return after 1 update")
@@ -150,29 +151,8 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
 
 _RUN = flags.DEFINE_string("run", None, "work directory of a finished navigation run")
 _TASKS = flags.DEFINE_integer("tasks", 100, "test tasks")
+_EPISODES = flags.DEFINE_list("episodes", ["2", "5", "10", "20", "40"], "episodes of the update")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory to write to")
-
-
-def _load(directory: pathlib.Path) -> tuple[dict[str, Any], NavigationConfig, Gaussian]:
-    try:
-        about = json.loads((directory / "run.json").read_text())
-        if about["experiment"] != "navigation" or not about["algorithm"].startswith("gem_bml"):
-            raise KeyError
-        config = NavigationConfig(**about["config"])
-        if config.inner_optimizer != "sgd":
-            raise KeyError
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "--run must name the work directory of a navigation run of gem_bml or gem_bml_plus "
-            f"with config.inner_optimizer=sgd, not {directory}."
-        ) from error
-    setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
-    learner = make_experiment(about["algorithm"], config, setting, about["meta_steps"]).learner
-    template = learner.init(jax.random.key(0))
-    restored, _ = Checkpoints(directory / "checkpoints").restore(template)
-    if restored is None or restored.step != about["meta_steps"]:
-        raise InputError(f"--run={directory} is not finished: run its command to the end first.")
-    return about, config, restored.state.prior
 
 
 def main(argv: list[str]) -> None:
@@ -180,9 +160,22 @@ def main(argv: list[str]) -> None:
     command_line.no_arguments(argv)
     directory = pathlib.Path(command_line.given("run", _RUN.value))
     tasks = command_line.in_range("tasks", _TASKS.value, 2, 1_000_000)
-    about, config, prior = _load(directory)
+    episodes = command_line.whole_numbers("episodes", _EPISODES.value, 1)
+    about, config = read_run(
+        directory,
+        NavigationConfig,
+        lambda about, config: (
+            about["experiment"] == "navigation"
+            and about["algorithm"].startswith("gem_bml")
+            and config.inner_optimizer == "sgd"
+        ),
+        "a navigation run of gem_bml or gem_bml_plus with config.inner_optimizer=sgd",
+    )
+    setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
+    experiment = make_experiment(about["algorithm"], config, setting, about["meta_steps"])
+    prior = trained_prior(directory, about, experiment.learner)
     output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))
-    rows = study(about["algorithm"], config, prior, tasks)
+    rows = study(experiment, config, prior, episodes, tasks)
     print(report(rows))
     content = {"run": about, "tasks": tasks, "rows": rows}
     content |= {"command": command_line.command("experiments.exploration_study"), **provenance()}

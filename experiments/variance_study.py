@@ -10,7 +10,6 @@ and written to ``variance_study.json``, with a figure.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +32,7 @@ from experiments.few_shot_run import fingerprint
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.report_tables import table
+from experiments.trained_run import read_run, trained_prior
 from experiments.widened import widened
 from gembml import ALGORITHMS, constants
 from gembml.base import Distribution, Key
@@ -41,7 +41,6 @@ from gembml.tasks import omniglot
 from gembml.tasks.data_dirs import default_data_dir
 from gembml.tasks.images import ImageClasses
 from gembml.training import InputError, write_json
-from gembml.training.checkpoints import Checkpoints
 
 MULTIPLIERS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _SAMPLES = 20
@@ -187,38 +186,28 @@ _TASKS = flags.DEFINE_integer("tasks", 300, "test episodes")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory to write to")
 
 
-def _load(directory: pathlib.Path) -> tuple[dict[str, Any], FewShotConfig]:
-    try:
-        about = json.loads((directory / "run.json").read_text())
-        if about["experiment"] != "few_shot" or about["dataset"] != "omniglot":
-            raise KeyError
-        return about, FewShotConfig(**about["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"--run must name the work directory of a few-shot run on Omniglot, not {directory}."
-        ) from error
-
-
 def main(argv: list[str]) -> None:
     """Run the study that the flags describe."""
     command_line.no_arguments(argv)
     directory = pathlib.Path(command_line.given("run", _RUN.value))
     tasks = command_line.in_range("tasks", _TASKS.value, 2, 1_000_000)
-    about, config = _load(directory)
+    about, config = read_run(
+        directory,
+        FewShotConfig,
+        lambda about, _: about["experiment"] == "few_shot" and about["dataset"] == "omniglot",
+        "a few-shot run on Omniglot",
+    )
     folder = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else default_data_dir()
     splits = omniglot.load(folder, split=about["split"])
     data = jax.device_put(splits.test)
     experiment = make_experiment(about["algorithm"], config, data, about["meta_steps"])
-    template = experiment.learner.init(jax.random.key(0))
-    restored, _ = Checkpoints(directory / "checkpoints").restore(template)
-    if restored is None or restored.step != about["meta_steps"]:
-        raise InputError(f"--run={directory} is not finished: run its command to the end first.")
+    prior = trained_prior(directory, about, experiment.learner)
     if about.get("data_sha256") not in (None, fingerprint(splits)):
         raise InputError(f"--run={directory} was trained on other images than --data_dir holds.")
     output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))
-    rows = study(about["algorithm"], config, data, restored.state.prior, tasks)
+    rows = study(about["algorithm"], config, data, prior, tasks)
     print(report(rows))
-    content = {"run": about, "meta_step": restored.step, "tasks": tasks, "rows": rows}
+    content = {"run": about, "meta_step": about["meta_steps"], "tasks": tasks, "rows": rows}
     content |= {"command": command_line.command("experiments.variance_study"), **provenance()}
     write_json(output / "variance_study.json", content)
     if len({row["multiplier"] for row in rows}) > 1:

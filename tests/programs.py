@@ -20,11 +20,14 @@ from typing import Any, NamedTuple, NoReturn
 ROOT = pathlib.Path(__file__).parents[1]
 _TIMEOUT_SECONDS = 300
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+# Each program, and its config if it has --config flags.
 _CONFIGS = {
     "sinusoid": "SinusoidConfig",
     "few_shot": "FewShotConfig",
     "navigation": "NavigationConfig",
     "half_cheetah": "HalfCheetahConfig",
+    "tradeoffs": "FewShotConfig",
+    "exploration_study": None,
 }
 
 
@@ -133,7 +136,8 @@ def _serve(name: str) -> None:
     from experiments import command_line
 
     program = importlib.import_module(f"experiments.{name}")
-    command_line.define_config_flags(getattr(program, _CONFIGS[name]))
+    if config := _CONFIGS[name]:
+        command_line.define_config_flags(getattr(program, config))
     running = set()
     for line in sys.stdin:
         request = json.loads(line)

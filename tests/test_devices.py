@@ -58,10 +58,11 @@ def divided(mesh):
     keys = jax.vmap(jax.random.key)(jnp.arange(8))
     run = jax.jit(lambda s: many.run(s, keys, {}, np.int32(0)))
     state = distributed.replicate(many.init(keys, {}), mesh)
-    text = run.lower(state).compile().as_text()
+    program = run.lower(state).compile()
+    text = program.as_text()
     exchanged = [name for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute")
                  if name in text]
-    return np.asarray(run(state)[0].prior.mean), exchanged
+    return np.asarray(program(state)[0].prior.mean), exchanged
 a, nothing = divided(None)
 for devices in (2, 8):
     b, nothing = divided(distributed.seed_mesh(jax.devices()[:devices]))

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -72,6 +73,44 @@ def test_the_report_has_a_table_and_a_figure_of_it(whole, tmp_path):
     assert "oracle" in report
     (figure,) = tmp_path.glob("return_*.png")
     assert figure.name in report
+
+
+@pytest.fixture(scope="module")
+def exploration_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Runs the study of a trained prior."""
+    with Programs(tmp_path_factory.mktemp("programs"), "exploration_study") as server:
+        yield server
+
+
+def test_an_exploration_study_of_it_compares_weights_drawn_with_the_mean(
+    exploration_study, whole, tmp_path
+):
+    finished = exploration_study.run(
+        f"--run={whole}", "--tasks=2", "--episodes=2", f"--workdir={tmp_path}"
+    )
+    assert finished.code == 0, finished.stderr
+    study = json.loads((tmp_path / "exploration_study.json").read_text())
+    assert study["run"] == json.loads((whole / "run.json").read_text())
+    assert [(row["episodes"], row["multiplier"]) for row in study["rows"]] == [
+        (2, multiplier) for multiplier in (0.0, 0.5, 1.0, 2.0)
+    ]
+    base, *drawn = study["rows"]
+    assert base["more_than_mean"] == 0
+    assert all(row["more_than_mean"] != 0 for row in drawn)
+    assert (tmp_path / "exploration_study.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_study_of_what_is_no_finished_run_is_refused(exploration_study, whole, tmp_path):
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    shutil.copy(whole / "run.json", unfinished)
+    for run, sentence in ((tmp_path, "must name the work directory of"), (unfinished, "finish")):
+        finished = exploration_study.run(f"--run={run}", f"--workdir={tmp_path / 'study'}")
+        assert finished.code == 2
+        assert finished.stderr.startswith("error: --run")
+        assert sentence in finished.stderr
+        assert finished.stderr.count("\n") == 1
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "reptile"])

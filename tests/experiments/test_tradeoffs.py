@@ -3,8 +3,7 @@
 import dataclasses
 import json
 import pathlib
-import subprocess
-import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,15 +13,16 @@ from experiments.report import render
 from experiments.report_inputs import find_results
 from experiments.tradeoffs_point import Point, measure
 from gembml.options import OptionError
-from tests.programs import ROOT, Finished
+from tests.programs import Programs
 
 SMALL = ("--config.filters=2", "--config.layers=2", "--config.meta_batch=1", "--config.queries=2")
 
 
-def run(*arguments: str) -> Finished:
-    command = [sys.executable, "-m", "experiments.tradeoffs", *arguments]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return Finished(process.returncode, process.stdout, process.stderr)
+@pytest.fixture(scope="module")
+def tradeoffs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Runs the program quickly, many times."""
+    with Programs(tmp_path_factory.mktemp("programs"), "tradeoffs") as server:
+        yield server
 
 
 def point(algorithm: str = "maml", max_seconds: float = 60.0, **changes: Any) -> Point:
@@ -31,12 +31,12 @@ def point(algorithm: str = "maml", max_seconds: float = 60.0, **changes: Any) ->
     return Point(algorithm, dataclasses.replace(config, **small | changes), 12, 1, max_seconds)
 
 
-def test_a_run_gives_a_report_and_a_second_one_measures_what_is_missing(tmp_path):
+def test_a_run_gives_a_report_and_a_second_one_measures_what_is_missing(tradeoffs, tmp_path):
     arguments = (*SMALL, "--image_size=12", f"--workdir={tmp_path / 'run'}", "--inner_steps=1")
-    first = run(*arguments, "--algorithms=gem_bml_plus")
+    first = tradeoffs.run(*arguments, "--algorithms=gem_bml_plus")
     assert first.code == 0, first.stderr
     assert "GEM-BML+, 1 inner step: " in first.stdout
-    second = run(*arguments, "--algorithms=gem_bml_plus,maml", "--max_seconds=1e-9")
+    second = tradeoffs.run(*arguments, "--algorithms=gem_bml_plus,maml", "--max_seconds=1e-9")
     assert second.code == 0, second.stderr
     assert "GEM-BML+" not in second.stdout
     assert "MAML, 1 inner step: not timed: the first meta-step took " in second.stdout
@@ -59,7 +59,7 @@ def test_a_run_gives_a_report_and_a_second_one_measures_what_is_missing(tmp_path
     assert "Not timed, by inner steps: MAML with 1 (the first meta-step took " in text
     assert "Further inner steps on the query set: as many: GEM-BML+; the others take none." in text
 
-    other = run(*arguments, "--algorithms=maml", "--config.layers=1")
+    other = tradeoffs.run(*arguments, "--algorithms=maml", "--config.layers=1")
     assert other.code == 2
     assert "holds another run, which differs in options.layers" in other.stderr
 
@@ -92,8 +92,10 @@ def test_a_point_that_cannot_be_built_is_refused():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_input_is_refused_in_one_sentence(tmp_path: pathlib.Path, arguments, sentence):
-    finished = run(f"--workdir={tmp_path / 'run'}", *arguments)
+def test_bad_input_is_refused_in_one_sentence(
+    tradeoffs, tmp_path: pathlib.Path, arguments, sentence
+):
+    finished = tradeoffs.run(f"--workdir={tmp_path / 'run'}", *arguments)
     assert (finished.code, finished.stdout) == (2, "")
     assert finished.stderr.startswith("error: ")
     assert finished.stderr.count("\n") == 1

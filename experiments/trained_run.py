@@ -1,0 +1,51 @@
+"""A finished run, whose trained prior a study takes up."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+
+from gembml import MetaLearner
+from gembml.base import Distribution
+from gembml.training import InputError
+from gembml.training.checkpoints import Checkpoints
+
+Config = TypeVar("Config")
+
+
+def read_run(
+    directory: pathlib.Path,
+    config_class: type[Config],
+    suits: Callable[[dict[str, Any], Config], bool],
+    wanted: str,
+) -> tuple[dict[str, Any], Config]:
+    """What ``run.json`` says of the run in a directory, and its config.
+
+    Raises:
+      InputError: if there is no run, or none that ``suits``; it says what is ``wanted``.
+    """
+    try:
+        about = json.loads((directory / "run.json").read_text())
+        config = config_class(**about["config"])
+        if suits(about, config):
+            return about, config
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InputError(f"--run must name the work directory of {wanted}, not {directory}.")
+
+
+def trained_prior(
+    directory: pathlib.Path, about: dict[str, Any], learner: MetaLearner
+) -> Distribution:
+    """The prior at the run's end.
+
+    Raises:
+      InputError: if the run has not come there.
+    """
+    template = learner.init(jax.random.key(0))
+    restored, _ = Checkpoints(directory / "checkpoints").restore(template)
+    if restored is None or restored.step != about["meta_steps"]:
+        raise InputError(f"--run={directory} is not finished: run its command to the end first.")
+    return restored.state.prior
