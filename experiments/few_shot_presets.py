@@ -62,15 +62,11 @@ class FewShotConfig(LargeTaskConfig):
 
 _POINT: dict[str, object] = {
     "inner_optimizer": "sgd",
-    "inner_learning_rate": 0.4,
-    "inner_steps": 3,
     "meta_natural": False,
     "meta_learning_rate": 3e-3,
 }
 _GAUSSIAN: dict[str, object] = {
     "inner_optimizer": "sgd",
-    "inner_learning_rate": 0.4,
-    "inner_steps": 3,
     "query_steps": 1,
     "num_samples": 1,
     "antithetic": False,
@@ -84,6 +80,8 @@ _GAUSSIAN: dict[str, object] = {
 }
 # Through the inner loop, whose log-std steps are its own.
 _THROUGH = _GAUSSIAN | {"log_std_multiplier": 1.0, "max_meta_gradient_norm": 10.0}
+# Of those with a rate of their own, whatever the data set.
+_SLOW = _POINT | {"inner_learning_rate": 0.1, "inner_steps": 3}
 _REPTILE = _POINT | {
     "inner_steps": 5,
     "meta_optimizer": "sgd",
@@ -98,14 +96,14 @@ _TUNED: dict[str, dict[str, object]] = {
     "pmaml": _THROUGH,
     "elbo_difference": _THROUGH,
     "kl_chaser": _THROUGH | {"kl_weight": 1e-6},
-    "platipus": _POINT | {"inner_learning_rate": 0.1, "log_std_init": -5.0, "kl_weight": 1e-6},
+    "platipus": _SLOW | {"log_std_init": -5.0, "kl_weight": 1e-6},
     "bmaml": _POINT | {"num_particles": 5, "kl_weight": 1e-6, "max_meta_gradient_norm": 10.0},
     "emaml": _POINT | {"num_particles": 5},
-    "llama": _POINT | {"inner_learning_rate": 0.1, "log_std_init": -4.0},
+    "llama": _SLOW | {"log_std_init": -4.0},
     "maml": _POINT,
     "fomaml": _POINT,
-    "imaml": _POINT | {"inner_learning_rate": 0.1, "inner_steps": 16, "proximal_weight": 2.0},
-    "meta_sgd": _POINT | {"inner_learning_rate": 0.1},
+    "imaml": _SLOW | {"inner_steps": 16, "proximal_weight": 2.0},
+    "meta_sgd": _SLOW,
     "reptile": _REPTILE,
     "pretrain": _POINT,
 }
@@ -125,10 +123,20 @@ _PAPER: dict[str, object] = {
     "likelihood": "sum",
 }
 
-# What depends on the data set, and on the number of classes.
+# What depends on the data set, where a row does not say otherwise.
 _DATASETS: dict[str, dict[str, object]] = {
-    "omniglot": {"filters": 64, "rotations": True, "pooling": False, "head": "mean"},
+    "omniglot": {
+        "inner_learning_rate": 0.4,
+        "inner_steps": 3,
+        "filters": 64,
+        "rotations": True,
+        "pooling": False,
+        "head": "mean",
+    },
     "mini_imagenet": {
+        # MAML's, whose 0.01 is for a loss that is summed over 5 classes.
+        "inner_learning_rate": 0.05,
+        "inner_steps": 5,
         "filters": 32,
         "rotations": False,
         "pooling": True,
@@ -149,9 +157,6 @@ def preset(name: str, algorithm: str, dataset: str, ways: int, shots: int) -> Fe
       OptionError: if the preset has no numbers for the algorithm or the data set.
     """
     chosen = _DATASETS[dataset] | _TUNED[algorithm] | {"ways": ways, "shots": shots}
-    if dataset != "omniglot" and chosen["inner_learning_rate"] == _POINT["inner_learning_rate"]:
-        # MAML's, whose 0.01 is for a loss that is summed over 5 classes.
-        chosen |= {"inner_learning_rate": 0.05, "inner_steps": 5}
     if name == "paper":
         if algorithm not in ("gem_bml", "gem_bml_plus"):
             raise OptionError(
