@@ -225,6 +225,7 @@ def main(argv: list[str]) -> None:
     print(f"\n{about['device']}, {number} JAX device{'s' if number > 1 else ''}")
     if output is not None:
         content = {"experiment": "benchmark_images", "rows": rows, "devices": number, **about}
+        content["command"] = command_line.command("experiments.benchmark_images")
         write_json(output / "benchmark_images.json", content)
 
 
