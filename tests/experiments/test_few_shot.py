@@ -140,6 +140,23 @@ def test_a_run_that_was_stopped_ends_as_an_uninterrupted_one(few_shot, folder, w
     assert digest(workdir) == digest(whole)
 
 
+def test_tasks_divided_among_devices_give_the_same_prior(few_shot, folder, tmp_path):
+    ends = []
+    for devices in (1, 2):
+        finished = few_shot.run(
+            *(*folder, *TINY, "--algorithm=fomaml", "--config.normalisation=none"),
+            *("--config.layers=1", "--config.convolution=direct"),
+            *(f"--cpu_devices={devices}", f"--devices={devices}"),
+            f"--workdir={tmp_path / str(devices)}",
+        )
+        assert finished.code == 0, finished.stderr
+        ends.append(results_of(tmp_path / str(devices)))
+    one, two = ends
+    assert (one["devices"], two["devices"]) == (1, 2)
+    # Sums over tasks in another order: float32 rounding.
+    assert two["metrics"]["nll"] == pytest.approx(one["metrics"]["nll"], rel=1e-3)
+
+
 def test_omniglot_runs_and_says_that_the_archives_are_not_the_known_ones(few_shot, tmp_path):
     data = omniglot_archives(tmp_path / "data")
     finished = few_shot.run(
