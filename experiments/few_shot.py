@@ -18,10 +18,10 @@ from experiments import command_line  # before jax: it sets XLA's flags
 
 # isort: split
 from experiments import devices
-from experiments.algorithm_table import algorithm_table
 from experiments.few_shot_presets import PRESETS, FewShotConfig, preset
 from experiments.few_shot_run import run_experiment
-from gembml import ALGORITHMS, distributed
+from experiments.training_flags import training_flags
+from gembml import distributed
 from gembml.tasks import datasets, omniglot
 from gembml.training import InputError
 
@@ -39,12 +39,7 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "image_folder: pixels a s
 _CHANNELS = flags.DEFINE_integer("channels", None, "image_folder: 1 (grey) or 3 (unset: 3)")
 _WAYS = flags.DEFINE_integer("ways", 5, "classes per task")
 _SHOTS = flags.DEFINE_integer("shots", 1, "support images per class")
-_ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")
-_PRESET = flags.DEFINE_string("preset", "tuned", f"one of {', '.join(PRESETS)}")
-_META_STEPS = flags.DEFINE_integer("meta_steps", 60_000, "meta-steps in all")
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the prior and of the training tasks")
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; resumed if it holds it")
-_LIST = flags.DEFINE_boolean("list", False, "print the table of algorithms and do nothing else")
+_read = training_flags(PRESETS, meta_steps=60_000)
 
 
 def summary(results: dict[str, Any]) -> str:
@@ -96,20 +91,14 @@ def data_options() -> dict[str, Any]:
 def main(argv: list[str]) -> None:
     """Run the program that the flags describe."""
     command_line.no_arguments(argv)
-    if _LIST.value:
-        print(algorithm_table())
+    if (run := _read(1)) is None:
         return
     command_line.choose("dataset", datasets.DATASETS, _DATASET.value)
-    command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
-    command_line.choose("preset", PRESETS, _PRESET.value)
-    workdir = command_line.given("workdir", _WORKDIR.value)
     ways = command_line.in_range("ways", _either("ways", _WAYS), 2, 1_000)
     shots = command_line.in_range("shots", _either("shots", _SHOTS), 1, 1_000)
     config = command_line.override(
-        preset(_PRESET.value, _ALGORITHM.value, _DATASET.value, ways, shots), _ALGORITHM.value
+        preset(run.preset, run.algorithm, _DATASET.value, ways, shots), run.algorithm
     )
-    meta_steps = command_line.in_range("meta_steps", _META_STEPS.value, 1)
-    seed = command_line.in_range("seed", _SEED.value, 0, 2**32 - 1)
     mesh = devices.run_mesh(config.meta_batch, 1)
     splits = datasets.load(
         _DATASET.value,
@@ -117,20 +106,20 @@ def main(argv: list[str]) -> None:
         **data_options(),
     )
     results = run_experiment(
-        _ALGORITHM.value,
+        run.algorithm,
         _DATASET.value,
         _SPLIT.value or ("random_1100" if _DATASET.value == "omniglot" else "own"),
         splits,
         config,
-        seed=seed,
-        meta_steps=meta_steps,
-        workdir=workdir,
+        seed=run.seed,
+        meta_steps=run.meta_steps,
+        workdir=run.workdir,
         command=command_line.command("experiments.few_shot"),
         mesh=mesh,
     )
     if distributed.team().first:
         print(summary(results))
-        print(f"Results and figures: {pathlib.Path(workdir) / 'results.json'}")
+        print(f"Results and figures: {pathlib.Path(run.workdir) / 'results.json'}")
 
 
 if __name__ == "__main__":

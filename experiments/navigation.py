@@ -11,8 +11,6 @@ where it was stopped.
 import pathlib
 from typing import Any
 
-from absl import flags
-
 from experiments import command_line  # before jax: it sets XLA's flags
 
 # isort: split
@@ -20,7 +18,6 @@ import jax
 import numpy as np
 
 from experiments import devices
-from experiments.algorithm_table import algorithm_table
 from experiments.navigation_figures import trajectories
 from experiments.rl_experiment import (
     TEST_SEED,
@@ -31,17 +28,13 @@ from experiments.rl_experiment import (
 )
 from experiments.rl_presets import PRESETS, NavigationConfig, navigation_preset
 from experiments.rl_run import Named, run_experiment, summary
-from gembml import ALGORITHMS, distributed
+from experiments.training_flags import training_flags
+from gembml import distributed
 from gembml.base import Distribution
 from gembml.rl import roll_out
 from gembml.tasks.navigation import GOALS, best_return, navigation
 
-_ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")
-_PRESET = flags.DEFINE_string("preset", "tuned", f"one of {', '.join(PRESETS)}")
-_META_STEPS = flags.DEFINE_integer("meta_steps", 400, "meta-steps in all")
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the prior and of the training tasks")
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; resumed if it holds it")
-_LIST = flags.DEFINE_boolean("list", False, "print the table of algorithms and do nothing else")
+_read = training_flags(PRESETS, meta_steps=400)
 # More goals, episodes or steps than these, and lines hide each other.
 _DRAWN_GOALS, _DRAWN_EPISODES, _DRAWN_STEPS = 5, 2, 30
 
@@ -71,20 +64,14 @@ def walks(adapted: AdaptedPolicies, setting: Setting) -> np.ndarray:
 def main(argv: list[str]) -> None:
     """Run the program that the flags describe."""
     command_line.no_arguments(argv)
-    if _LIST.value:
-        print(algorithm_table())
+    if (run := _read(1)) is None:
         return
-    command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
-    command_line.choose("preset", PRESETS, _PRESET.value)
-    workdir = command_line.given("workdir", _WORKDIR.value)
-    config = command_line.override(
-        navigation_preset(_PRESET.value, _ALGORITHM.value), _ALGORITHM.value
-    )
+    config = command_line.override(navigation_preset(run.preset, run.algorithm), run.algorithm)
     setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
 
     def draw(prior: Distribution, directory: pathlib.Path) -> None:
         adapted = adapted_policies(
-            _ALGORITHM.value,
+            run.algorithm,
             config,
             setting,
             prior,
@@ -94,13 +81,13 @@ def main(argv: list[str]) -> None:
         trajectories(paths, np.asarray(adapted.tasks), directory / "trajectories.png")
 
     results: dict[str, Any] = run_experiment(
-        _ALGORITHM.value,
+        run.algorithm,
         setting,
         config,
         Named("navigation", {}),
-        seed=command_line.in_range("seed", _SEED.value, 0, 2**32 - 1),
-        meta_steps=command_line.in_range("meta_steps", _META_STEPS.value, 1),
-        workdir=workdir,
+        seed=run.seed,
+        meta_steps=run.meta_steps,
+        workdir=run.workdir,
         command=command_line.command("experiments.navigation"),
         mesh=devices.run_mesh(config.meta_batch, 1),
         references={"oracle": oracle(setting, config)},
@@ -108,7 +95,7 @@ def main(argv: list[str]) -> None:
     )
     if distributed.team().first:
         print(summary(results))
-        print(f"Results and figures: {pathlib.Path(workdir) / 'results.json'}")
+        print(f"Results and figures: {pathlib.Path(run.workdir) / 'results.json'}")
 
 
 if __name__ == "__main__":

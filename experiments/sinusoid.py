@@ -18,10 +18,10 @@ from experiments import command_line  # before jax: it sets XLA's flags
 
 # isort: split
 from experiments import devices
-from experiments.algorithm_table import algorithm_table
 from experiments.sinusoid_presets import PRESETS, SinusoidConfig, preset
 from experiments.sinusoid_run import run_seeds
-from gembml import ALGORITHMS, distributed
+from experiments.training_flags import training_flags
+from gembml import distributed
 from gembml.tasks.sinusoid import SETTINGS
 from gembml.training import DivergedError
 
@@ -41,41 +41,32 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")
+_read = training_flags(PRESETS, meta_steps=40_000)
 _SETTING = flags.DEFINE_string("setting", "default", f"one of {', '.join(SETTINGS)}")
-_PRESET = flags.DEFINE_string("preset", "tuned", f"one of {', '.join(PRESETS)}")
-_META_STEPS = flags.DEFINE_integer("meta_steps", 40_000, "meta-steps in all")
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the prior and of the training tasks")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "how many seeds, from --seed on, in one program")
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; resumed if it holds it")
-_LIST = flags.DEFINE_boolean("list", False, "print the table of algorithms and do nothing else")
 
 
 def main(argv: list[str]) -> None:
     """Run the program that the flags describe."""
     command_line.no_arguments(argv)
-    if _LIST.value:
-        print(algorithm_table())
-        return
-    command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
-    command_line.choose("setting", SETTINGS, _SETTING.value)
-    command_line.choose("preset", PRESETS, _PRESET.value)
-    config = command_line.override(
-        preset(_PRESET.value, _ALGORITHM.value, _SETTING.value), _ALGORITHM.value
-    )
-    workdir = command_line.given("workdir", _WORKDIR.value)
     number = command_line.in_range("seeds", _SEEDS.value, 1, 10_000)
-    seed = command_line.in_range("seed", _SEED.value, 0, 2**32 - number)
-    options = {
-        "meta_steps": command_line.in_range("meta_steps", _META_STEPS.value, 1),
-        "workdir": workdir,
-        "command": command_line.command("experiments.sinusoid"),
-        "mesh": devices.run_mesh(config.meta_batch, number),
-    }
-    seeds = tuple(range(seed, seed + number))
-    results = run_seeds(_ALGORITHM.value, _SETTING.value, config, seeds=seeds, **options)
+    if (run := _read(number)) is None:
+        return
+    setting = _SETTING.value
+    command_line.choose("setting", SETTINGS, setting)
+    config = command_line.override(preset(run.preset, run.algorithm, setting), run.algorithm)
+    results = run_seeds(
+        run.algorithm,
+        setting,
+        config,
+        seeds=tuple(range(run.seed, run.seed + number)),
+        meta_steps=run.meta_steps,
+        workdir=run.workdir,
+        command=command_line.command("experiments.sinusoid"),
+        mesh=devices.run_mesh(config.meta_batch, number),
+    )
     if distributed.team().first:
-        tell(results, pathlib.Path(workdir))
+        tell(results, pathlib.Path(run.workdir))
 
 
 def tell(results: dict[int, dict[str, Any]], workdir: pathlib.Path) -> None:
