@@ -27,7 +27,7 @@ from experiments import devices, style
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.report_tables import table
-from experiments.rl_experiment import Experiment, Setting, make_experiment
+from experiments.rl_experiment import Experiment, Setting, independent, make_experiment
 from experiments.rl_presets import (
     HalfCheetahConfig,
     NavigationConfig,
@@ -39,7 +39,7 @@ from gembml import ALGORITHMS, constants, meta_steps
 from gembml.base import Key, Params, Task
 from gembml.distributed import AXIS
 from gembml.rl import Environment, roll_out
-from gembml.tasks.half_cheetah import PHYSICS_STEPS, half_cheetah, sample_direction
+from gembml.tasks.half_cheetah import PHYSICS_STEPS, half_cheetah, sample_directions
 from gembml.tasks.navigation import GOALS, navigation
 from gembml.training import InputError, write_json
 
@@ -167,10 +167,10 @@ def main(argv: list[str]) -> None:
     output = make_directory("workdir", _WORKDIR.value) if _WORKDIR.value else None
     if isinstance(config, NavigationConfig):
         environment = navigation(config.reward, config.horizon)
-        setting = Setting(environment, GOALS[config.goals])
+        setting = Setting(environment, independent(GOALS[config.goals]))
     else:
         environment = half_cheetah("direction", backend=_BACKEND.value, horizon=config.horizon)
-        setting = Setting(environment, sample_direction)
+        setting = Setting(environment, sample_directions)
     experiment = make_experiment(_ALGORITHM.value, config, setting, 1, mesh)
     rates = measure(experiment, config, mesh, repeats, length)
     share = rates["training"] / rates["bare"]

@@ -27,7 +27,14 @@ from experiments import style
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.report_tables import table
-from experiments.rl_experiment import TEST_SEED, Experiment, Setting, held_out, make_experiment
+from experiments.rl_experiment import (
+    TEST_SEED,
+    Experiment,
+    Setting,
+    held_out,
+    independent,
+    make_experiment,
+)
 from experiments.rl_presets import NavigationConfig
 from experiments.trained_run import read_run, trained_prior
 from experiments.widened import widened
@@ -171,7 +178,7 @@ def main(argv: list[str]) -> None:
         ),
         "a navigation run of gem_bml or gem_bml_plus with config.inner_optimizer=sgd",
     )
-    setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
+    setting = Setting(navigation(config.reward, config.horizon), independent(GOALS[config.goals]))
     experiment = make_experiment(about["algorithm"], config, setting, about["meta_steps"])
     prior = trained_prior(directory, about, experiment.learner)
     output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))

@@ -38,12 +38,12 @@ from gembml.tasks.half_cheetah import (
     PHYSICS_STEPS,
     TIMINGS,
     half_cheetah,
-    sample_direction,
-    sample_velocity,
+    sample_directions,
+    sample_velocities,
 )
 from gembml.training import InputError
 
-_SAMPLERS = {"direction": sample_direction, "velocity": sample_velocity}
+_SAMPLERS = {"direction": sample_directions, "velocity": sample_velocities}
 _TASK = flags.DEFINE_string("task", "direction", f"one of {', '.join(_SAMPLERS)}")
 _BACKEND = flags.DEFINE_string("backend", "mjx", f"physics: one of {', '.join(PHYSICS_STEPS)}")
 _TIMING = flags.DEFINE_string(
@@ -71,7 +71,7 @@ def _setting(environment: Environment, task: str, goal: float | None) -> Setting
             f"--goal must be at least {GOAL_SPEEDS[0]:g} and at most {GOAL_SPEEDS[1]:g} m/s with "
             f"--task=velocity, not {goal:g}."
         )
-    return Setting(environment, lambda key: jnp.float32(goal))
+    return Setting(environment, lambda key, number: jnp.full(number, goal, jnp.float32))
 
 
 def _label(task: str, goal: float) -> str:

@@ -25,6 +25,7 @@ from experiments.rl_experiment import (
     Setting,
     adapted_policies,
     held_out,
+    independent,
 )
 from experiments.rl_presets import PRESETS, NavigationConfig, navigation_preset
 from experiments.rl_run import Named, run_experiment, summary
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> None:
     if (run := _read(1)) is None:
         return
     config = command_line.override(navigation_preset(run.preset, run.algorithm), run.algorithm)
-    setting = Setting(navigation(config.reward, config.horizon), GOALS[config.goals])
+    setting = Setting(navigation(config.reward, config.horizon), independent(GOALS[config.goals]))
 
     def draw(prior: Distribution, directory: pathlib.Path) -> None:
         adapted = adapted_policies(

@@ -26,10 +26,16 @@ VALIDATION_SEED, TEST_SEED = 1_000_001, 2_000_002
 
 
 class Setting(NamedTuple):
-    """A family of tasks, and how one is drawn."""
+    """A family of tasks, and how they are drawn."""
 
     environment: Environment
-    sample_task: Callable[[Key], Task]
+    sample_tasks: Callable[[Key, int], Task]
+    """``(key, number)`` -> that many tasks, leaves ``[number, ...]``."""
+
+
+def independent(sample_task: Callable[[Key], Task]) -> Callable[[Key, int], Task]:
+    """For :class:`Setting`, from a function that draws one task."""
+    return lambda key, number: jax.vmap(sample_task)(jax.random.split(key, number))
 
 
 class Experiment(NamedTuple):
@@ -82,7 +88,7 @@ def make_experiment(
     learner = make_learner(algorithm, problem, config, meta_steps, mesh)
 
     def sample_tasks(key: Key) -> Task:
-        return jax.vmap(setting.sample_task)(jax.random.split(key, config.meta_batch))
+        return setting.sample_tasks(key, config.meta_batch)
 
     steps = config.meta_batch * config.rollouts * config.horizon * _batches(algorithm, config)
     return Experiment(learner, sample_tasks, policy, setting, steps)
@@ -119,7 +125,7 @@ class Returns(NamedTuple):
 def held_out(setting: Setting, seed: int, num_tasks: int) -> tuple[Key, Task]:
     """Tasks that depend on ``seed`` alone, and a key for each."""
     root = jax.random.key(seed)
-    tasks = jax.vmap(setting.sample_task)(jax.random.split(jax.random.fold_in(root, 0), num_tasks))
+    tasks = setting.sample_tasks(jax.random.fold_in(root, 0), num_tasks)
     return jax.random.split(jax.random.fold_in(root, 1), num_tasks), tasks
 
 

@@ -63,14 +63,18 @@ class MujocoState(NamedTuple):
     """Where the constraint solver starts, which in its few iterations tells in the result."""
 
 
-def sample_direction(key: Key) -> jax.Array:
-    """+1.0 (along x) or -1.0, a fair coin; a scalar."""
-    return jax.random.rademacher(key, (), jnp.float32)
+def sample_directions(key: Key, number: int) -> jax.Array:
+    """+1.0 (along x) and -1.0 in turn, ``[number]``; a fair coin says which comes first.
+
+    Independent coins would tell a meta-step of few tasks to run where most of them run.
+    """
+    return jax.random.rademacher(key, (), jnp.float32) * (-1.0) ** jnp.arange(number)
 
 
-def sample_velocity(key: Key) -> jax.Array:
-    """A goal velocity in m/s, uniform in [0, 2]; a scalar."""
-    return jax.random.uniform(key, minval=GOAL_SPEEDS[0], maxval=GOAL_SPEEDS[1])
+def sample_velocities(key: Key, number: int) -> jax.Array:
+    """Goal velocities in m/s, independent and uniform in [0, 2], ``[number]``."""
+    keys = jax.random.split(key, number)
+    return jax.vmap(lambda k: jax.random.uniform(k, (), jnp.float32, *GOAL_SPEEDS))(keys)
 
 
 def half_cheetah(

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from experiments.rl_experiment import Setting, make_experiment
+from experiments.rl_experiment import Setting, independent, make_experiment
 from experiments.rl_presets import navigation_preset
 from gembml import ALGORITHMS, OptionError
 from gembml.tasks.navigation import navigation, uniform_goal
@@ -47,7 +47,7 @@ def test_a_meta_step_takes_the_environment_steps_that_it_is_said_to_take(algorit
         return environment.reset(key, goal)
 
     config = dataclasses.replace(navigation_preset("tuned", algorithm), **(SMALL | options))
-    setting = Setting(environment._replace(reset=reset), uniform_goal)
+    setting = Setting(environment._replace(reset=reset), independent(uniform_goal))
     experiment = make_experiment(algorithm, config, setting, 1)
     key = jax.random.key(0)
     state, tasks = experiment.learner.init(key), experiment.sample_tasks(key)

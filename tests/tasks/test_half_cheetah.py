@@ -173,12 +173,17 @@ def test_mjx_moves_as_mujoco(timing):
     assert data.time == pytest.approx(len(ACTIONS) * half_cheetah.TIMINGS[timing])
 
 
-def test_directions_are_a_fair_coin_and_velocities_uniform():
-    keys = jax.random.split(jax.random.key(0), 4000)
-    directions = jax.vmap(half_cheetah.sample_direction)(keys)
+def test_directions_alternate_from_a_fair_coin():
+    directions = jax.vmap(lambda key: half_cheetah.sample_directions(key, 5))(
+        jax.random.split(jax.random.key(0), 4000)
+    )
+    np.testing.assert_array_equal(directions[:, 1:], -directions[:, :-1])
     assert set(np.unique(directions)) == {-1.0, 1.0}
-    assert abs(directions.mean()) < 5 / np.sqrt(4000)
-    goals = jax.vmap(half_cheetah.sample_velocity)(keys)
+    assert abs(directions[:, 0].mean()) < 5 / np.sqrt(4000)
+
+
+def test_velocities_are_uniform():
+    goals = half_cheetah.sample_velocities(jax.random.key(0), 4000)
     assert goals.shape == (4000,)
     assert 0.0 <= goals.min() < 0.01
     assert 1.99 < goals.max() <= 2.0
