@@ -85,7 +85,8 @@ def _title(run: Results) -> str:
     if run["experiment"] == "navigation":
         reward = run["config"]["reward"].replace("_", " ")
         return f"2D navigation, reward −{reward}, {run['config']['goals']} goals"
-    return f"Half-cheetah, {run['task']}, {run['backend']}, {run['timing']} timing"
+    kind = f"{run['task']}, {run['backend']}, {run['timing']} timing"
+    return f"Half-cheetah, {kind}, {run['config']['horizon']} actions"
 
 
 def _references(
@@ -158,7 +159,7 @@ def _published_kind(run: Results) -> str:
         config = run["config"]
         whole = (config["reward"], config["goals"], config["horizon"])
         return "navigation" if whole == ("distance", "uniform", 100) else ""
-    return run["task"] if run["timing"] == "rllab" else ""
+    return run["task"] if run["timing"] == "rllab" and run["config"]["horizon"] == 200 else ""
 
 
 def reinforcement_learning(results: list[Results], output: pathlib.Path) -> str:

@@ -5,8 +5,9 @@
 Takes the trained prior of a finished ``experiments.few_shot`` run on Omniglot, adapts it to test
 episodes as they are and to harder ones: support sets that are ambiguous, incomplete, foreign. The
 posterior's standard deviation is then multiplied by 0 (its mean alone), 1/2, 1, 2, 4 and 8, and the
-predictive averaged over 20 sets of weights. Accuracy, NLL and ECE of each are printed as Markdown
-and written to ``variance_study.json``, with a figure.
+predictive averaged over 20 sets of weights. As a control, the logits of the mean are divided by
+temperatures from 1.25 to 4, which makes predictions less sure without any variance. Accuracy, NLL
+and ECE of each are printed as Markdown and written to ``variance_study.json``, with a figure.
 """
 
 import dataclasses
@@ -43,6 +44,7 @@ from gembml.tasks.images import ImageClasses
 from gembml.training import InputError, write_json
 
 MULTIPLIERS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+TEMPERATURES = (1.25, 1.5, 2.0, 3.0, 4.0)
 _SAMPLES = 20
 
 
@@ -84,11 +86,12 @@ def study(
     prior: Distribution,
     num_tasks: int,
 ) -> list[dict[str, Any]]:
-    """A row of measures for each condition and multiplier."""
+    """A row of measures for each condition and multiplier, and for each of the temperatures."""
     gaussian = ALGORITHMS[algorithm].family == "gaussian"
     config = dataclasses.replace(config, test_samples=_SAMPLES if gaussian else config.test_samples)
     experiment = make_experiment(algorithm, config, data, 1)
     multipliers = MULTIPLIERS if gaussian else (0.0,)
+    settings = [(m, 1.0) for m in multipliers] + [(0.0, t) for t in TEMPERATURES]
 
     def condition(support_change: Callable, query_change: Callable) -> Callable:
         def one(prior: Distribution, key: Key, episode: Any) -> Any:
@@ -104,11 +107,14 @@ def study(
                 prior, adapt_key, lambda *_: support, config.test_steps
             )
             posterior = jax.tree.map(lambda a: a[-1], posteriors)
-            at = (widened(posterior, m) if gaussian else posterior for m in multipliers)
-            each = [
-                classification_metrics(experiment.predict(sample_key, p, query), query.y)
-                for p in at
+            predicted = [
+                experiment.predict(
+                    sample_key, widened(posterior, m) if gaussian else posterior, query
+                )
+                for m in multipliers
             ]
+            predicted += [jax.nn.log_softmax(predicted[0] / t, axis=-1) for t in TEMPERATURES]
+            each = [classification_metrics(log_probs, query.y) for log_probs in predicted]
             return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
 
         def run(prior: Distribution) -> Any:
@@ -124,11 +130,12 @@ def study(
         metrics = jax.tree.map(np.asarray, condition(*changes)(prior))
         bins = jax.tree.map(lambda a: a.sum(axis=0), metrics.bins15)
         base = metrics.nll[:, 0]
-        for i, multiplier in enumerate(multipliers):
+        for i, (multiplier, temperature) in enumerate(settings):
             rows.append(
                 {
                     "condition": name,
                     "multiplier": multiplier,
+                    "temperature": temperature,
                     "accuracy": float(metrics.accuracy[:, i].mean()),
                     "accuracy_ci95": float(ci95(metrics.accuracy[:, i])),
                     "nll": float(metrics.nll[:, i].mean()),
@@ -145,11 +152,20 @@ def study(
 
 def report(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    header = ["episodes", "std ×", "accuracy, %", "NLL", "NLL less than the mean's", "ECE"]
+    header = [
+        "episodes",
+        "std ×",
+        "temperature",
+        "accuracy, %",
+        "NLL",
+        "NLL less than the mean's",
+        "ECE",
+    ]
     cells = [
         [
             row["condition"],
             f"{row['multiplier']:g}",
+            f"{row['temperature']:g}",
             f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_ci95']:.2f}",
             f"{row['nll']:.4f}",
             f"{row['nll_less_than_mean']:+.4f} ± {row['nll_less_than_mean_ci95']:.4f}",
@@ -161,18 +177,26 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """NLL and ECE against the multiplier of the standard deviation, by condition."""
+    """NLL and ECE against the multiplier of the standard deviation, by condition.
+
+    Dotted: the least that a temperature reaches without variance.
+    """
     with style.figure(path, 7.6, 3.0) as figure:
         panels = figure.subplots(1, 3)
         places = np.arange(len(MULTIPLIERS))
         for colour, marker, name in zip(style.SEQUENCE, "os^D", CONDITIONS, strict=False):
-            mine = [row for row in rows if row["condition"] == name]
+            here = [row for row in rows if row["condition"] == name]
+            mine = [row for row in here if row["temperature"] == 1.0]
+            cooled = [row for row in here if row["multiplier"] == 0.0]
             for axes, field, scale in zip(
                 panels, ("accuracy", "nll", "ece"), (100, 1, 1), strict=True
             ):
                 values = [scale * row[field] for row in mine]
                 label = name.split(":")[0]
                 axes.plot(places, values, color=colour, marker=marker, label=label, markersize=4)
+                if field != "accuracy":
+                    least = min(row[field] for row in cooled)
+                    axes.axhline(least, color=colour, linestyle=":", linewidth=1)
         for axes, title in zip(panels, ("accuracy, %", "NLL, nats", "ECE, 15 bins"), strict=True):
             axes.set_xticks(places, [f"{m:g}" for m in MULTIPLIERS])
             axes.set_xlabel("standard deviation ×")
