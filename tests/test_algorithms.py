@@ -101,10 +101,13 @@ def test_steps_on_the_query_set_begin_at_the_second_step_s_rate(name):
 @every_algorithm
 def test_weights_are_drawn_from_what_the_learner_adapts(name):
     learner = learner_of(name)
-    state = learner.init(KEY)
-    task = jax.tree.map(lambda a: a[0], toy.sample_tasks(KEY))
-    path = learner.adapt(state.prior, KEY, lambda *_: task.support, 4)
-    weights = learner.sample(KEY, jax.tree.map(lambda a: a[-1], path), 7)
+
+    def adapt_and_sample(key: jax.Array):
+        task = jax.tree.map(lambda a: a[0], toy.sample_tasks(key))
+        path = learner.adapt(learner.init(key).prior, key, lambda *_: task.support, 4)
+        return path, learner.sample(key, jax.tree.map(lambda a: a[-1], path), 7)
+
+    path, weights = jax.eval_shape(adapt_and_sample, KEY)
     size = toy.problem().init(KEY).shape
     assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(path))
     assert weights.shape == (7, *size)
