@@ -12,12 +12,19 @@ TensorBoard) and checkpoints. The same command goes on where it was stopped.
 """
 
 import math
+import os
 import pathlib
 from typing import Any
 
 from absl import flags
 
-from experiments import command_line  # before jax: it sets XLA's flags
+# XLA's newer emitters of fused kernels take longer to compile physics, and what they make is
+# slower. Before command_line, which sets XLA's flags, too; what the user sets wins.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_cpu_use_fusion_emitters=false"
+)
+
+from experiments import command_line  # before jax
 
 # isort: split
 import jax
@@ -25,12 +32,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import devices
-from experiments.algorithm_table import algorithm_table
 from experiments.half_cheetah_pictures import coordinates, film_strip, viewer
 from experiments.rl_experiment import TEST_SEED, Setting, adapted_policies
 from experiments.rl_presets import PRESETS, HalfCheetahConfig, half_cheetah_preset
 from experiments.rl_run import Named, run_experiment, summary
-from gembml import ALGORITHMS, distributed
+from experiments.training_flags import training_flags
+from gembml import distributed
 from gembml.base import Distribution, Key, Params
 from gembml.rl import Environment
 from gembml.tasks.half_cheetah import (
@@ -51,12 +58,7 @@ _TIMING = flags.DEFINE_string(
 )
 _GOAL = flags.DEFINE_float("goal", None, "train and test on this one task, for an oracle")
 _VIEWER = flags.DEFINE_boolean("viewer", False, "also write the episodes as pages of HTML, in 3D")
-_ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")
-_PRESET = flags.DEFINE_string("preset", "tuned", f"one of {', '.join(PRESETS)}")
-_META_STEPS = flags.DEFINE_integer("meta_steps", 300, "meta-steps in all")
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the prior and of the training tasks")
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run; resumed if it holds it")
-_LIST = flags.DEFINE_boolean("list", False, "print the table of algorithms and do nothing else")
+_read = training_flags(PRESETS, meta_steps=300)
 
 
 def _setting(environment: Environment, task: str, goal: float | None) -> Setting:
@@ -83,56 +85,54 @@ def _label(task: str, goal: float) -> str:
 def main(argv: list[str]) -> None:
     """Run the program that the flags describe."""
     command_line.no_arguments(argv)
-    if _LIST.value:
-        print(algorithm_table())
+    if (run := _read(1)) is None:
         return
     for flag, table, name in (
         ("task", _SAMPLERS, _TASK.value),
         ("backend", PHYSICS_STEPS, _BACKEND.value),
         ("timing", TIMINGS, _TIMING.value),
-        ("algorithm", ALGORITHMS, _ALGORITHM.value),
-        ("preset", PRESETS, _PRESET.value),
     ):
         command_line.choose(flag, table, name)
-    workdir = command_line.given("workdir", _WORKDIR.value)
-    config = command_line.override(
-        half_cheetah_preset(_PRESET.value, _ALGORITHM.value), _ALGORITHM.value
-    )
+    config = command_line.override(half_cheetah_preset(run.preset, run.algorithm), run.algorithm)
     environment = half_cheetah(
         _TASK.value, backend=_BACKEND.value, timing=_TIMING.value, horizon=config.horizon
     )
     setting = _setting(environment, _TASK.value, _GOAL.value)
 
     def draw(prior: Distribution, directory: pathlib.Path) -> None:
-        _draw(config, setting, prior, directory)
+        _draw(run.algorithm, config, setting, prior, directory)
 
     about = {"task": _TASK.value, "backend": _BACKEND.value, "timing": _TIMING.value}
     results: dict[str, Any] = run_experiment(
-        _ALGORITHM.value,
+        run.algorithm,
         setting,
         config,
         Named("half_cheetah", about if _GOAL.value is None else about | {"goal": _GOAL.value}),
-        seed=command_line.in_range("seed", _SEED.value, 0, 2**32 - 1),
-        meta_steps=command_line.in_range("meta_steps", _META_STEPS.value, 1),
-        workdir=workdir,
+        seed=run.seed,
+        meta_steps=run.meta_steps,
+        workdir=run.workdir,
         command=command_line.command("experiments.half_cheetah"),
         mesh=devices.run_mesh(config.meta_batch, 1),
         draw=draw,
     )
     if distributed.team().first:
         print(summary(results))
-        print(f"Results and figures: {pathlib.Path(workdir) / 'results.json'}")
+        print(f"Results and figures: {pathlib.Path(run.workdir) / 'results.json'}")
 
 
 def _draw(
-    config: HalfCheetahConfig, setting: Setting, prior: Distribution, directory: pathlib.Path
+    algorithm: str,
+    config: HalfCheetahConfig,
+    setting: Setting,
+    prior: Distribution,
+    directory: pathlib.Path,
 ) -> None:
     """One episode of the two most different test tasks, before and after all updates."""
 
     def extremes(goals: jax.Array) -> list[int]:
         return sorted({int(jnp.argmin(goals)), int(jnp.argmax(goals))}, reverse=True)
 
-    adapted = adapted_policies(_ALGORITHM.value, config, setting, prior, extremes)
+    adapted = adapted_policies(algorithm, config, setting, prior, extremes)
 
     @jax.jit
     def episode(goal: jax.Array, weights: Params) -> jax.Array:

@@ -68,14 +68,16 @@ def _cells(group: Group, name: str, updates: list[int]) -> list[str]:
 def _row(group: Group, updates: list[int], references: dict[str, Any]) -> list[str]:
     speed = group.mean("env_steps_per_second")
     last = group.curve("return").at(updates[-1])
-    has_share = "oracle" in references and last is not None and np.isfinite(last[0])
+    share = "–"
+    if "oracle" in references and last is not None and np.isfinite(last[0]):
+        share = f"{_share(last[0], references):.0%}"
     devices = ", ".join(dict.fromkeys(run["device"] for run in group.members))
     return [
         group.label,
         f"{group.meta_steps:,}",
         str(len(group.runs)),
         *_cells(group, "return", updates),
-        f"{_share(last[0], references):.0%}" if has_share else "–",
+        share,
         f"{speed:,.0f}" if speed else "–",
         devices,
     ]
@@ -114,7 +116,8 @@ def _oracle(oracles: list[Results], test_goals: list[float]) -> float:
     their goals returns are interpolated linearly.
     """
     by_goal = sorted((run["goal"], run["metrics"]["return"]["0"]) for run in oracles)
-    return float(np.mean(np.interp(test_goals, *zip(*by_goal, strict=True))))
+    goals, returns = np.array(by_goal).T
+    return float(np.mean(np.interp(test_goals, goals, returns)))
 
 
 def _share(value: float, references: dict[str, Any]) -> float:
