@@ -1,8 +1,8 @@
 """Hyperparameters of the reinforcement-learning experiments, as data.
 
 ``tuned`` was chosen for GEM-BML+ on validation tasks of 2D navigation (BUILD_NOTES.md says how);
-the other rows, and half-cheetah, have those numbers and were not tuned. ``paper`` is the table of
-the paper's appendix C.4.3 as printed.
+the other rows have those numbers and were not tuned, and half-cheetah has them but for its meta
+rate, discount and noise. ``paper`` is the table of the paper's appendix C.4.3 as printed.
 """
 
 import dataclasses
