@@ -37,7 +37,8 @@ commands() {
   done
   # Oracles: a policy for each goal alone.
   for goal in 1 -1; do
-    echo "half_cheetah oracle_$goal 0 --algorithm=pretrain --goal=$goal --meta_steps=100 $reduced"
+    echo "half_cheetah oracle_$goal 0 --algorithm=pretrain --goal=$goal --meta_steps=150 $reduced" \
+      "--config.meta_batch=4 --config.tasks_at_once=4 --config.meta_learning_rate=3e-3"
   done
 }
 
