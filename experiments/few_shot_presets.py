@@ -92,7 +92,7 @@ _REPTILE = _POINT | {
 _TUNED: dict[str, dict[str, object]] = {
     "gem_bml_plus": _GAUSSIAN,
     "gem_bml": _GAUSSIAN,
-    "amortized_bml": _THROUGH,
+    "amortized_bml": _THROUGH | {"query_steps": 0},
     "pmaml": _THROUGH,
     "elbo_difference": _THROUGH,
     "kl_chaser": _THROUGH | {"kl_weight": 1e-6},

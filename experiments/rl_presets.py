@@ -110,7 +110,7 @@ _TUNED: dict[str, dict[str, object]] = {
     "fomaml": _POINT,
     "reptile": _REPTILE,
     "pretrain": _POINT,
-    "amortized_bml": _THROUGH,
+    "amortized_bml": _THROUGH | {"query_steps": 0},
     "pmaml": _THROUGH,
     "kl_chaser": _THROUGH | {"kl_weight": 1e-6},
     "meta_sgd": {k: v for k, v in _POINT.items() if k != "later_rate"},
@@ -167,7 +167,7 @@ def half_cheetah_preset(name: str, algorithm: str) -> HalfCheetahConfig:
     chosen = dict(_numbers(name, algorithm))
     if name == "tuned":
         chosen |= {"discount": 0.99, "gae_lambda": 0.95, "action_std": 1.0}
-        if "query_steps" in chosen:
+        if chosen.get("query_steps"):
             chosen["query_steps"] = 1
         if algorithm != "reptile":
             # At navigation's 3e-3 what 75 meta-steps learned was lost after 100.

@@ -70,8 +70,8 @@ def _rates(inner: float, meta: float) -> dict[str, object]:
 PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
     "tuned": {
         "gem_bml_plus": {"default": _GEM | {"meta_learning_rate": 2e-3}, "*": _GEM},
-        # With a log-std rate of 0.3 of the mean's, sigma shrinks and with it the steps: the validation
-        # error rises again after 8,000 meta-steps.
+        # With a log-std rate of 0.3 of the mean's, sigma shrinks and with it the steps: the
+        # validation error rises again after 8,000 meta-steps.
         "gem_bml": {
             "default": _GEM | {"meta_learning_rate": 2e-3, "meta_log_std_multiplier": 0.03},
             "*": _GEM | {"meta_log_std_multiplier": 0.03},

@@ -132,6 +132,14 @@ def test_online_em_is_refused_for_meta_gradients_that_are_not_moments(name):
     assert "needs Gradient-EM's meta-gradient" in refusal(name, meta_optimizer="online_em")
 
 
+def test_steps_on_the_query_set_are_refused_where_none_are_taken():
+    assert "config.query_steps must be 0" in refusal("amortized_bml", query_steps=2)
+    config = dataclasses.replace(toy.CONFIGS["amortized_bml"], query_steps=2)
+    make_learner(
+        "amortized_bml", PROBLEM, dataclasses.replace(config, amortized_posterior="all"), 1
+    )
+
+
 @pytest.mark.parametrize("name", ["meta_sgd", "platipus"])
 def test_what_learns_the_rates_of_sgd_is_refused_with_another_optimizer(name):
     assert "inner_optimizer must be sgd, not adam" in refusal(name, inner_optimizer="adam")

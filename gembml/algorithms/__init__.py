@@ -94,6 +94,12 @@ def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) 
                 f"config.{field}={value} needs a Gaussian posterior, and {algorithm} has "
                 f"{article} posterior: choose another value."
             )
+    of_support = algorithm == "amortized_bml" and config.amortized_posterior == "support"
+    if of_support and config.query_steps:
+        raise OptionError(
+            "config.query_steps must be 0 for amortized_bml with config.amortized_posterior="
+            f"support, which takes no step on the query set, not {config.query_steps}."
+        )
     if config.meta_optimizer == "online_em" and row.estimator != _GEM:
         raise OptionError(
             "config.meta_optimizer=online_em needs Gradient-EM's meta-gradient, whose values are "

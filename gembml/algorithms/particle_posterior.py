@@ -1,5 +1,7 @@
 """Rows whose posterior is a set of particles."""
 
+import jax
+
 from gembml import particles
 from gembml.algorithms.parts import Parts
 from gembml.base import Key, Problem, Task
@@ -28,7 +30,8 @@ def bmaml(problem: Problem, config: LearnerConfig) -> Parts:
         return sum(problem.log_likelihood(params, part) for part in data)
 
     def all_data(key: Key, task: Task, params):
-        return problem.support(key, task, params), problem.query(key, task, params)
+        support_key, query_key = jax.random.split(key)
+        return problem.support(support_key, task, params), problem.query(query_key, task, params)
 
     def inference(log_likelihood):
         optimizer = inner_optimizer(config, differentiated=True, per_particle=True)

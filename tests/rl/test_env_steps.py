@@ -34,7 +34,7 @@ def rows() -> list[tuple[str, dict[str, object]]]:
         ("gem_bml_plus", {"inner_steps": 2, "query_steps": 0}),
         ("maml", {"inner_steps": 2}),
         ("maml", {"tasks_at_once": 1} | TRPO),
-        ("amortized_bml", {"amortized_posterior": "all"}),
+        ("amortized_bml", {"amortized_posterior": "all", "query_steps": 3}),
     ],
 )
 def test_a_meta_step_takes_the_environment_steps_that_it_is_said_to_take(algorithm, options):
