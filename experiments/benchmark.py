@@ -1,6 +1,6 @@
 """Speed and memory of the sinusoid's meta-steps: Section 5.1's workload, figure 2(b)'s question.
 
-    python -m experiments.benchmark [--workdir=DIR] [--parts=throughput,memory,noise,dispatch,seeds]
+    python -m experiments.benchmark [--workdir=DIR] [--parts=throughput,memory,seeds]
 
 Prints Markdown tables; with ``--workdir`` also writes ``benchmark.json``, ``benchmark.md`` and
 ``memory.png``. The numbers are of the machine it runs on, and nothing fails when one is missed.
@@ -21,6 +21,7 @@ import jax
 
 from experiments import style
 from experiments.benchmark_memory import memory, memory_figure
+from experiments.benchmark_runs import whole_runs
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.published import THROUGHPUT_ELSEWHERE
@@ -114,7 +115,7 @@ def dispatch(repeats: int, *_: int) -> tuple[Any, str]:
 
 
 def seeds(repeats: int, length: int) -> tuple[Any, str]:
-    """The time of many seeds in one program against as many runs, one after the other."""
+    """A meta-step of many seeds in one program against as many of one run, one after the other."""
     rows, cells = [], []
     numbers = [n for n in _SEEDS_DEVICES if n <= len(jax.devices())]
     for algorithm, inner_steps in (("maml", 5), ("gem_bml_plus", 20)):
@@ -143,6 +144,7 @@ PARTS: dict[str, Callable[[int, int], tuple[Any, str]]] = {
     "noise": noise,
     "dispatch": dispatch,
     "seeds": seeds,
+    "runs": whole_runs,
 }
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory for benchmark.json and benchmark.md")

@@ -1,0 +1,69 @@
+"""Eight seeds in one program against eight runs: whole runs, as a user starts them."""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from subprocess import DEVNULL
+from typing import Any, NamedTuple
+
+from experiments import style
+from experiments.report_tables import table
+
+SEEDS = 8
+_CORES = 2
+# (algorithm, meta-steps): the table's length, and that of experiments.search.
+_RUNS = (("maml", 40_000), ("gem_bml_plus", 4_000))
+
+
+class Cost(NamedTuple):
+    """Seconds of the clock, and of all cores together."""
+
+    wall: float
+    cpu: float
+
+
+def _cost(commands: list[list[str]], at_once: int) -> Cost:
+    def cpu() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    began, used = time.perf_counter(), cpu()
+    with ThreadPoolExecutor(at_once) as pool:
+        list(
+            pool.map(lambda command: subprocess.run(command, check=True, stdout=DEVNULL), commands)
+        )
+    return Cost(time.perf_counter() - began, cpu() - used)
+
+
+def whole_runs(repeats: int, length: int) -> tuple[Any, str]:
+    """From the command line to ``results.json``: one program on two devices, two runs at a time.
+
+    Start, compilation and evaluation are in it; each is measured once.
+    """
+    del repeats, length
+    rows, cells = [], []
+    for algorithm, meta_steps in _RUNS:
+        with tempfile.TemporaryDirectory() as directory:
+            program = [sys.executable, "-m", "experiments.sinusoid", f"--algorithm={algorithm}"]
+            program += [f"--meta_steps={meta_steps}", "--setting=default"]
+            eight = [
+                [*program, f"--seed={seed}", f"--workdir={directory}/{seed}"]
+                for seed in range(SEEDS)
+            ]
+            together = [f"--seeds={SEEDS}", f"--cpu_devices={_CORES}", f"--devices={_CORES}"]
+            runs = _cost(eight, _CORES)
+            one = _cost([[*program, *together, f"--workdir={directory}/all"]], 1)
+        rows.append(
+            {"algorithm": algorithm, "meta_steps": meta_steps, "seeds": SEEDS, "cores": _CORES}
+            | {"runs_seconds": runs.wall, "one_program_seconds": one.wall}
+            | {"runs_cpu_seconds": runs.cpu, "one_program_cpu_seconds": one.cpu}
+        )
+        cells.append([style.LABELS[algorithm], f"{meta_steps:,}"])
+        cells[-1] += [f"{runs.wall:.0f}", f"{one.wall:.0f}", f"{one.wall / runs.wall:.2f}"]
+        cells[-1] += [f"{one.cpu / runs.cpu:.2f}"]
+    header = ["algorithm", "meta-steps", f"{SEEDS} runs, {_CORES} at a time, s"]
+    header += ["one program, s", "ratio (target < 1)", "ratio of CPU seconds"]
+    return rows, f"### Seeds: whole runs on {_CORES} cores\n\n{table(header, cells)}"
