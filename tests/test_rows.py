@@ -452,17 +452,7 @@ DRAWS = {
 }
 
 
-# fold_in(key, 1), the source of the bound's keys, is split(key)[1], that of the query's steps'.
-_KEYS_MEET = pytest.mark.xfail(
-    reason="the bound of elbo_gradient draws its data with keys of the first steps on the query",
-    strict=True,
-)
-_XFAIL = ("pmaml", "elbo_difference", "amortized_by_all")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=_KEYS_MEET if name in _XFAIL else ()) for name in CASES]
-)
+@pytest.mark.parametrize("name", CASES)
 def test_data_that_are_drawn_are_others_at_every_use(name):
     received: dict[bool, set[float]] = {False: set(), True: set()}
 

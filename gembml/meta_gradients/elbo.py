@@ -59,8 +59,9 @@ def elbo_gradient(
         return fit - kl_weight * kl_divergence(posterior, prior)
 
     def meta_gradient(key: Key, prior: Gaussian, task: Task) -> Gaussian:
-        data_key, *noise = jax.random.split(jax.random.fold_in(key, 1), 4)
-        support_key, query_key = jax.random.split(data_key)
+        _, *noise = jax.random.split(jax.random.fold_in(key, 1), 4)
+        # Not 0 or 1, which fold into what `posteriors` splits the key into: those draw its data.
+        support_key, query_key = jax.random.split(jax.random.fold_in(key, 3))
 
         def bound(prior: Gaussian) -> jax.Array:
             posterior_support, posterior_all = posteriors(key, prior, task)
