@@ -1,8 +1,8 @@
 """Hyperparameters of the reinforcement-learning experiments, as data.
 
 ``tuned`` was chosen for GEM-BML+ on validation tasks of 2D navigation (BUILD_NOTES.md says how);
-the other rows have those numbers and were not tuned, and half-cheetah has them but for its meta
-rate, discount and noise. ``paper`` is the table of the paper's appendix C.4.3 as printed.
+the other rows have those numbers and were not tuned, and half-cheetah has them but for its
+rates, discount and noise. ``paper`` is the table of the paper's appendix C.4.3 as printed.
 """
 
 import dataclasses
@@ -167,6 +167,7 @@ def half_cheetah_preset(name: str, algorithm: str) -> HalfCheetahConfig:
     chosen = dict(_numbers(name, algorithm))
     if name == "tuned":
         chosen |= {"discount": 0.99, "gae_lambda": 0.95, "action_std": 1.0}
+        chosen["inner_learning_rate"] = 0.05
         if chosen.get("query_steps"):
             chosen["query_steps"] = 1
         if algorithm != "reptile":
