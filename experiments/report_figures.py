@@ -113,12 +113,13 @@ def _draw_group(axes: Axes, group: Group, usual: float) -> None:
     """One group's curve; ``usual`` is the error that others have before adaptation."""
     drawn = group.curve("mse")
     label = style.LABELS.get(group.algorithm, group.algorithm)
-    if np.nanmin(drawn.mean) > _MOST * usual:
+    off_the_scale = np.nanmin(drawn.mean) > _MOST * usual
+    if off_the_scale:
         label += " (off the scale)"
     _draw(
         axes,
         drawn,
-        shade=0.12,
+        shade=0.0 if off_the_scale else 0.12,  # its interval may cross the frame
         color=style.COLOURS.get(group.algorithm, "0.4"),
         marker=style.MARKERS.get(group.algorithm, "x"),
         label=label,

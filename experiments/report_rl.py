@@ -162,7 +162,8 @@ def _published_kind(run: Results) -> str:
         config = run["config"]
         whole = (config["reward"], config["goals"], config["horizon"])
         return "navigation" if whole == ("distance", "uniform", 100) else ""
-    return run["task"] if run["timing"] == "rllab" and run["config"]["horizon"] == 200 else ""
+    comparable = (run["backend"], run["timing"], run["config"]["horizon"]) == ("mjx", "rllab", 200)
+    return run["task"] if comparable else ""
 
 
 def reinforcement_learning(results: list[Results], output: pathlib.Path) -> str:

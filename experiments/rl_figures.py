@@ -70,7 +70,10 @@ def returns_against_updates(
         # What an untrained policy does may lie far below all that is compared.
         lowest = min(float(np.nanmin(line.returns.mean)) for line in lines)
         highest = max(float(np.nanmax(line.returns.mean)) for line in lines)
-        axes.set_ylim(bottom=lowest - 0.5 * (highest - lowest))
+        levels = [value for value in references.values() if not isinstance(value, dict)]
+        margin = 0.5 * (highest - lowest) or 1.0
+        # Nor may the interval of two seeds, which is many times their distance, flatten the rest.
+        axes.set_ylim(lowest - margin, max([highest, *levels]) + 0.4 * margin)
         figure.legend(loc="outside lower center", ncols=2, fontsize=7)
 
 
