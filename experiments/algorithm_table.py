@@ -4,7 +4,7 @@ import inspect
 
 from experiments import style
 from gembml import ALGORITHMS
-from gembml.config import OPTAX_OPTIMIZERS
+from gembml.optimizers.by_name import WORDS
 
 _HEADER = ("--algorithm", "posterior", "meta-gradient", "objective", "source")
 
@@ -29,9 +29,8 @@ def algorithm_table() -> str:
     lines += [
         "",
         "Objectives: L1 = log P(D^tr u D^val | Theta), L2 = log P(D^val | D^tr, Theta).",
-        "Inner optimizers (--config.inner_optimizer): natural_gradient (Gaussian posteriors), "
-        + ", ".join(OPTAX_OPTIMIZERS)
-        + ", trpo (problems with a divergence, without derivatives through the inner loop); "
-        "meta_sgd and platipus: sgd.",
+        "Inner optimizers (--config.inner_optimizer): natural_gradient (Gaussian posteriors), trpo "
+        "(problems with a divergence, without derivatives through the inner loop), or "
+        f"{WORDS}; meta_sgd and platipus: sgd.",
     ]
     return "\n".join(lines)

@@ -24,9 +24,8 @@ from experiments.sinusoid_evaluation import (
 )
 from experiments.sinusoid_presets import SinusoidConfig
 from gembml import ALGORITHMS, LearnerState, MetaLearner, meta_learner, ravel
-from gembml.builders import meta_optimizer
+from gembml.builders import max_task_norm, meta_optimizer
 from gembml.data_free import Message, server_meta_gradient
-from gembml.meta_gradients import clipped
 from gembml.training import (
     DivergedError,
     InterruptedRunError,
@@ -43,10 +42,14 @@ def server_learner(algorithm: str, config: SinusoidConfig, meta_steps: int) -> M
     problem = ravel(make_problem(config)[1])
     parts = row.build(problem, config)
     optimizer = meta_optimizer(row.family, config, meta_steps)
-    meta_gradient = server_meta_gradient(row.objective)
-    if config.max_meta_gradient_norm > 0:
-        meta_gradient = clipped(meta_gradient, config.max_meta_gradient_norm)
-    return meta_learner(problem, parts.family, parts.inference, meta_gradient, optimizer)
+    return meta_learner(
+        problem,
+        parts.family,
+        parts.inference,
+        server_meta_gradient(row.objective),
+        optimizer,
+        max_task_norm=max_task_norm(config),
+    )
 
 
 def traffic(config: SinusoidConfig, length: int, tasks: int) -> dict[str, int]:

@@ -115,6 +115,9 @@ class Metrics(NamedTuple):
     """Euclidean norm of the meta-gradient, averaged over tasks first."""
     finite: jax.Array
     """Whether the meta-gradient and the new prior are finite."""
+    lost_tasks: jax.Array
+    """Share of the tasks whose meta-gradient was not finite and counted as zero, which is done only
+    under a cap of each task's."""
 
 
 class MetaLearner(NamedTuple):

@@ -15,12 +15,23 @@ from gembml.optimizers import (
     scale_log_std,
     trust_region,
 )
+from gembml.optimizers.by_name import (
+    OptaxNameError,
+    is_optax_transformation,
+    optax_transformation,
+)
 from gembml.optimizers.clip import clip_norm
 from gembml.options import OptionError, concrete
 
-# Where a weight's gradient is exactly 0, as behind a dead ReLU, the square root in these has an
-# infinite derivative, unless something is added below it.
-_ROOTS = ("adam", "adamw", "amsgrad")
+
+def _optax(
+    field: str, name: str, rate: optax.ScalarOrSchedule, *, differentiated: bool = False
+) -> optax.GradientTransformation:
+    try:
+        return optax_transformation(name, rate, differentiated=differentiated)
+    except OptaxNameError as error:
+        schedules = "; with a number as its rate it works" if is_optax_transformation(name) else ""
+        raise OptionError(f"config.{field}={name} cannot be used: {error}{schedules}.") from error
 
 
 def _inner_rate(
@@ -61,9 +72,10 @@ def inner_optimizer(
             return longest
         share = _inner_rate(1.0, config, later=later)
         return optax.chain(longest, optax.scale_by_schedule(share))  # type: ignore[arg-type]
-    root = {"eps_root": 1e-8} if differentiated and config.inner_optimizer in _ROOTS else {}
     rate = _inner_rate(config.inner_learning_rate, config, later=later)
-    optimizer = getattr(optax, config.inner_optimizer)(rate, **root)
+    optimizer = _optax(
+        "inner_optimizer", config.inner_optimizer, rate, differentiated=differentiated
+    )
     # A traced limit is one of several settings, none of them 0.
     if concrete(config.max_inner_gradient_norm) and config.max_inner_gradient_norm == 0:
         return optimizer
@@ -112,7 +124,7 @@ def meta_optimizer(
     """
     schedule = _schedule(config, num_meta_steps)
     if family != "gaussian":
-        return getattr(optax, config.meta_optimizer)(schedule)
+        return _optax("meta_optimizer", config.meta_optimizer, schedule)
     if config.meta_optimizer == "online_em":
         if concrete(config.meta_learning_rate) and config.meta_learning_rate > 1:
             raise OptionError(
@@ -128,10 +140,15 @@ def meta_optimizer(
     rise = config.max_log_std_rise
     return optax.chain(
         scale_by_fisher() if config.meta_natural else optax.identity(),
-        getattr(optax, config.meta_optimizer)(schedule),
+        _optax("meta_optimizer", config.meta_optimizer, schedule),
         scale_log_std(config.meta_log_std_multiplier),
         cap_log_std_rise(rise) if _positive(rise) else optax.identity(),
     )
+
+
+def max_task_norm(config: LearnerConfig) -> float | jax.Array | None:
+    """The cap of each task's meta-gradient, if there is one."""
+    return config.max_meta_gradient_norm if _positive(config.max_meta_gradient_norm) else None
 
 
 def _positive(limit: float) -> bool:

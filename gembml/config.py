@@ -2,32 +2,10 @@
 
 import dataclasses
 
-from gembml.options import check, option
+from gembml.optimizers import by_name
+from gembml.options import Named, check, option
 
-# Optax's optimizers that need a learning rate only, and take a schedule.
-OPTAX_OPTIMIZERS = (
-    "adabelief",
-    "adadelta",
-    "adafactor",
-    "adagrad",
-    "adam",
-    "adamax",
-    "adamaxw",
-    "adamw",
-    "adan",
-    "amsgrad",
-    "fromage",
-    "lamb",
-    "lars",
-    "lion",
-    "novograd",
-    "optimistic_gradient_descent",
-    "radam",
-    "rmsprop",
-    "sgd",
-    "sign_sgd",
-    "yogi",
-)
+_OPTAX = Named(by_name.WORDS, by_name.is_optax_transformation)
 
 # Where an option has an effect.
 GAUSSIAN = (("posterior family", "gaussian"),)
@@ -58,8 +36,9 @@ class LearnerConfig:
         "natural_gradient",
         "optimizer of the inner loop: natural_gradient, trpo (a trust region in what is predicted; "
         "of a Gaussian it moves the mean alone, and rollouts need the surrogate ratio or dice) or "
-        "one of optax's",
-        choices=("natural_gradient", "trpo", *OPTAX_OPTIMIZERS),
+        "any of optax's",
+        choices=("natural_gradient", "trpo"),
+        named=_OPTAX,
     )
     inner_learning_rate: float = option(
         0.1,
@@ -90,7 +69,7 @@ class LearnerConfig:
     later_rate: float = option(
         1.0,
         "learning rate, or with trpo length, of each inner step as a share of that of the step "
-        "before; steps on the query set begin at the second step's",
+        "before; steps on the query set, and those of BMAML's leader, begin at the second step's",
         above=0.0,
         only=(
             ("inner_optimizer", "not natural_gradient"),
@@ -228,8 +207,9 @@ class LearnerConfig:
     meta_optimizer: str = option(
         "adam",
         "optimizer of the meta-step: online_em (with Gradient-EM), trpo (MAML's own in "
-        "reinforcement learning; rollouts need the surrogate ratio or dice) or one of optax's",
-        choices=("online_em", "trpo", *OPTAX_OPTIMIZERS),
+        "reinforcement learning; rollouts need the surrogate ratio or dice) or any of optax's",
+        choices=("online_em", "trpo"),
+        named=_OPTAX,
     )
     meta_natural: bool = option(True, "precondition the meta-gradient by Fisher", only=_GRADIENT)
     meta_learning_rate: float = option(

@@ -22,7 +22,10 @@ from gembml.base import (
 )
 from gembml.distributed import AXIS
 from gembml.inference.loop import trajectory
+from gembml.meta_gradients.clipped import clipped
 from gembml.options import OptionError
+
+Contribution = tuple[Distribution, jax.Array]  # a meta-gradient; whether it counts as zero, 0 or 1
 
 
 def meta_learner(
@@ -33,6 +36,7 @@ def meta_learner(
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
     tasks_at_once: int = 0,
+    max_task_norm: float | jax.Array | None = None,
 ) -> MetaLearner:
     """Put the parts together.
 
@@ -48,15 +52,25 @@ def meta_learner(
     With ``tasks_at_once`` above 0 a device handles its tasks in such groups, one after the other,
     and memory does not grow with the meta-batch.
 
+    With ``max_task_norm`` each task's meta-gradient is cut to that norm before the average, and one
+    that is not finite counts as zero: :func:`gembml.meta_gradients.clipped`. Their share is in the
+    metrics.
+
     Raises (``update``):
       OptionError: if ``tasks_at_once`` does not divide a device's tasks.
     """
 
-    def average_at_once(keys: Key, prior: Distribution, tasks: Task) -> Distribution:
-        gradients = jax.vmap(meta_gradient, in_axes=(0, None, 0))(keys, prior, tasks)
-        return jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
+    def of_task(key: Key, prior: Distribution, task: Task) -> Contribution:
+        gradient = meta_gradient(key, prior, task)
+        if max_task_norm is None:
+            return gradient, jnp.float32(0)
+        return clipped(gradient, max_task_norm)
 
-    def average_here(keys: Key, prior: Distribution, tasks: Task) -> Distribution:
+    def average_at_once(keys: Key, prior: Distribution, tasks: Task) -> Contribution:
+        all_tasks = jax.vmap(of_task, in_axes=(0, None, 0))(keys, prior, tasks)
+        return jax.tree.map(lambda g: jnp.mean(g, axis=0), all_tasks)
+
+    def average_here(keys: Key, prior: Distribution, tasks: Task) -> Contribution:
         groups, rest = divmod(len(keys), tasks_at_once or len(keys))
         if groups <= 1 and not rest:
             return average_at_once(keys, prior, tasks)
@@ -71,15 +85,15 @@ def meta_learner(
                 lambda leaf: leaf.reshape(groups, tasks_at_once, *leaf.shape[1:]), grouped
             )
 
-        def add(total: Distribution, group: tuple[Key, Task]) -> tuple[Distribution, None]:
+        def add(total: Contribution, group: tuple[Key, Task]) -> tuple[Contribution, None]:
             if tasks_at_once == 1:  # a batch of one is slower than none
-                average = meta_gradient(group[0], prior, group[1])
+                average = of_task(group[0], prior, group[1])
             else:
                 average = average_at_once(group[0], prior, group[1])
             return jax.tree.map(lambda t, a: t + a / groups, total, average), None
 
         # A sum that is carried: one gradient in memory, not one per group.
-        zeros = jax.tree.map(jnp.zeros_like, prior)
+        zeros = jax.tree.map(jnp.zeros_like, prior), jnp.float32(0)
         return jax.lax.scan(add, zeros, grouped)[0]
 
     average = average_here
@@ -101,11 +115,11 @@ def meta_learner(
     def update(state: LearnerState, key: Key, tasks: Task) -> tuple[LearnerState, Metrics]:
         num_tasks = jax.tree.leaves(tasks)[0].shape[0]
         keys = jax.random.split(key, num_tasks)
-        gradient = average(keys, state.prior, tasks)
+        gradient, lost = average(keys, state.prior, tasks)
         descent = jax.tree.map(jnp.negative, gradient)
         updates, optimizer_state = optimizer.update(descent, state.optimizer_state, state.prior)
         prior = optax.apply_updates(state.prior, updates)
-        return LearnerState(prior, optimizer_state), metrics_of(gradient, prior)
+        return LearnerState(prior, optimizer_state), metrics_of(gradient, prior, lost)
 
     def adapt(prior: Distribution, key: Key, collect: Collect, num_steps: int) -> Distribution:
         return trajectory(inference, key, prior, collect, num_steps)
@@ -113,12 +127,14 @@ def meta_learner(
     return MetaLearner(init, update, adapt, family.sample)
 
 
-def metrics_of(gradient: Distribution, prior: Distribution) -> Metrics:
+def metrics_of(
+    gradient: Distribution, prior: Distribution, lost_tasks: jax.Array | float = 0.0
+) -> Metrics:
     """What a meta-step with this meta-gradient, which led to this prior, says about itself."""
     norm = optax.global_norm(gradient)
     # A sum is finite only if every term is: one reduction instead of one test per entry.
     total = sum((jnp.sum(leaf) for leaf in jax.tree.leaves(prior)), start=norm)
-    return Metrics(norm, jnp.isfinite(total))
+    return Metrics(norm, jnp.isfinite(total), jnp.asarray(lost_tasks, jnp.float32))
 
 
 def step_keys(key: Key, step: jax.Array | int) -> tuple[Key, Key]:

@@ -3,13 +3,22 @@
 import dataclasses
 import math
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from jax.core import Tracer
 
 
 class OptionError(ValueError):
     """A choice that cannot be carried out; the message is one sentence that says what is allowed"""
+
+
+class Named(NamedTuple):
+    """What an option takes beside its choices: any text that names a thing of some kind."""
+
+    words: str
+    """What texts are taken, to be read after the choices."""
+    accepts: Callable[[str], bool]
 
 
 def option(
@@ -20,9 +29,12 @@ def option(
     above: float | None = None,
     most: float | None = None,
     choices: tuple[str, ...] | None = None,
+    named: Named | None = None,
     only: tuple[tuple[str, str], ...] = (),
 ) -> Any:
     """A dataclass field with a description and a range: [least, most], (above, most] or choices.
+
+    ``named``: what is taken beside ``choices``.
 
     ``only``, pairs (name, values), says that the option has an effect only with these choices:
     "X", one of "X, Y or Z", or "not X" for any other than X.
@@ -33,6 +45,7 @@ def option(
         "above": above,
         "most": most,
         "choices": choices,
+        "named": named,
         "only": only,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -42,6 +55,8 @@ def allowed(field: dataclasses.Field) -> str:
     """What values a field takes, in words."""
     m = field.metadata
     if m.get("choices"):
+        if m.get("named"):
+            return ", ".join(m["choices"]) + " or " + m["named"].words
         return "one of " + ", ".join(m["choices"])
     bounds = []
     if m.get("least") is not None:
@@ -74,7 +89,7 @@ def check(config: Any) -> None:
         if not concrete(value):
             continue
         if m.get("choices"):
-            ok = value in m["choices"]
+            ok = value in m["choices"] or (m.get("named") is not None and m["named"].accepts(value))
         else:
             ok = (
                 (m.get("least") is None or value >= m["least"])

@@ -5,11 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from gembml import ALGORITHMS, LearnerConfig, MetaLearner, OptionError, make_learner, meta_steps
-from gembml.config import OPTAX_OPTIMIZERS
 from tests import toy
 
 STEPS = 300
@@ -86,7 +84,8 @@ def test_update_keeps_shapes_and_types(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["gem_bml", "gem_bml_plus", "reptile", "pmaml", "elbo_difference", "kl_chaser"]
+    "name",
+    ["gem_bml", "gem_bml_plus", "reptile", "pmaml", "elbo_difference", "kl_chaser", "bmaml"],
 )
 def test_steps_on_the_query_set_begin_at_the_second_step_s_rate(name):
     def norm(later_rate: float) -> float:
@@ -111,17 +110,6 @@ def test_weights_are_drawn_from_what_the_learner_adapts(name):
     size = toy.problem().init(KEY).shape
     assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(path))
     assert weights.shape == (7, *size)
-
-
-@pytest.mark.parametrize("optimizer", OPTAX_OPTIMIZERS)
-def test_every_listed_optax_optimizer_takes_a_learning_rate_and_steps(optimizer):
-    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
-    transformation = getattr(optax, optimizer)(0.1)
-    state = transformation.init(params)
-    for _ in range(2):  # rprop's first step is zero
-        updates, state = transformation.update(params, state, params)
-    assert all_finite(updates)
-    assert any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(updates))
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
@@ -196,23 +184,32 @@ def test_online_em_with_a_step_above_one_is_refused(schedule):
         )
 
 
-_NO_DERIVATIVE = ("adafactor", "lamb", "lars", "lion", "radam", "sign_sgd", "trpo")
-
-
-@pytest.mark.parametrize("optimizer", sorted({*OPTAX_OPTIMIZERS} - {*_NO_DERIVATIVE}))
-def test_maml_through_every_optimizer_is_finite_where_a_gradient_is_zero(optimizer):
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "adan", "rmsprop", "yogi"])
+def test_maml_through_an_optimizer_is_finite_where_a_gradient_is_zero(optimizer):
     # Behind dead ReLUs gradients are exactly zero, and so is what the root is taken of.
     learner = learner_of("maml", inner_optimizer=optimizer)
     state, metrics = jax.jit(learner.update)(learner.init(KEY), KEY, toy.sample_tasks(KEY))
     assert all_finite((state, metrics))
 
 
-@pytest.mark.parametrize("optimizer", _NO_DERIVATIVE)
+@pytest.mark.parametrize("optimizer", ["adafactor", "lion", "sign_sgd", "trpo"])
 def test_optimizers_without_a_usable_derivative_are_refused_where_one_is_needed(optimizer):
     with pytest.raises(OptionError, match="no usable derivative"):
         learner_of("maml", inner_optimizer=optimizer)
     if optimizer != "trpo":  # which needs a problem with a divergence
         learner_of("fomaml", inner_optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"inner_optimizer": "sm3", "later_rate": 0.5}, "with a number as its rate it works"),
+        ({"meta_optimizer": "sm3", "meta_schedule": "cosine"}, "with a number as its rate"),
+    ],
+)
+def test_an_optimizer_without_schedules_is_refused_where_one_is_needed(options, reason):
+    with pytest.raises(OptionError, match=reason):
+        learner_of("fomaml", **options)
 
 
 @pytest.mark.parametrize("name", ["gem_bml_plus", "fomaml", "imaml"])

@@ -44,6 +44,26 @@ def test_update_steps_up_the_average_of_the_tasks_gradients():
     np.testing.assert_allclose(metrics.meta_gradient_norm, np.sqrt(2**2 + 3**2 + 5.5**2), rtol=1e-6)
 
 
+@pytest.mark.parametrize("tasks_at_once", [0, 1, 2])
+def test_under_a_cap_the_update_averages_what_is_left_and_says_how_many_tasks_it_lost(
+    tasks_at_once,
+):
+    inference = point(problems.log_likelihood, optax.sgd(0.1))
+    learner = meta_learner(
+        problems.problem(),
+        delta.family(),
+        inference,
+        lambda key, prior, task: Delta(task),
+        optax.sgd(1.0),
+        tasks_at_once=tasks_at_once,
+        max_task_norm=2.0,
+    )
+    tasks = jnp.array([[1.0, 0, 0], [0, jnp.nan, 0], [0, 0, -8.0], [0, 4.0, 0]])
+    state, metrics = learner.update(start(learner), KEY, tasks)
+    np.testing.assert_allclose(state.prior.mean, [1 / 4, 2 / 4, -2 / 4], rtol=1e-6)
+    assert (metrics.finite, metrics.lost_tasks) == (True, 0.25)
+
+
 def test_every_task_gets_its_own_key():
     learner = by_hand(
         optax.sgd(1.0), lambda key, prior, task: Delta(task * jax.random.normal(key, (3,)))

@@ -14,12 +14,12 @@ from gembml.algorithms import (
 )
 from gembml.algorithms.parts import Algorithm, Parts
 from gembml.base import MetaLearner, Problem
-from gembml.builders import meta_optimizer
+from gembml.builders import max_task_norm, meta_optimizer
 from gembml.config import LearnerConfig
 from gembml.learner import meta_learner
-from gembml.meta_gradients import clipped
 from gembml.optimizers import trust_region
-from gembml.options import OptionError, concrete
+from gembml.optimizers.by_name import has_usable_derivative
+from gembml.options import OptionError
 from gembml.trust_region_learner import trust_region_learner
 
 __all__ = ["ALGORITHMS", "Algorithm", "Parts", "make_learner"]
@@ -75,9 +75,11 @@ ALGORITHMS: dict[str, Algorithm] = {
 # These learn the rates of a plain SGD step, or are defined by it.
 _SGD_ONLY = ("meta_sgd", "platipus")
 
-# Steps of a fixed length, whose derivative in the gradient is zero almost everywhere; and steps in
-# units of a norm, whose derivative is infinite where the norm is zero; and those of a search.
-_NO_DERIVATIVE = ("adafactor", "lamb", "lars", "lion", "radam", "sign_sgd", "trpo")
+
+def _has_usable_derivative(inner_optimizer: str) -> bool:
+    if inner_optimizer in ("natural_gradient", "trpo"):  # the latter's are those of a search
+        return inner_optimizer == "natural_gradient"
+    return has_usable_derivative(inner_optimizer)
 
 
 def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) -> None:
@@ -110,7 +112,8 @@ def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) 
             "config.meta_optimizer=trpo searches along the objective of maml, as a function of the "
             f"prior, and {algorithm} has none to search along: choose another value."
         )
-    if row.estimator in (_THROUGH, _CHASER, "Laplace") and config.inner_optimizer in _NO_DERIVATIVE:
+    differentiates = row.estimator in (_THROUGH, _CHASER, "Laplace")
+    if differentiates and not _has_usable_derivative(config.inner_optimizer):
         raise OptionError(
             f"{algorithm} differentiates through the inner loop, and the steps of "
             f"config.inner_optimizer={config.inner_optimizer} have no usable derivative: choose "
@@ -173,17 +176,14 @@ def make_learner(
             trust_region(config.meta_max_kl),
             tasks_at_once=config.tasks_at_once,
         )
-    meta_gradient = parts.meta_gradient
-    # A traced limit is one of several settings, none of them 0.
-    if not concrete(config.max_meta_gradient_norm) or config.max_meta_gradient_norm > 0:
-        meta_gradient = clipped(meta_gradient, config.max_meta_gradient_norm)
     optimizer = meta_optimizer(row.family, config, num_meta_steps)
     return meta_learner(
         problem,
         parts.family,
         parts.inference,
-        meta_gradient,
+        parts.meta_gradient,
         optimizer,
         mesh,
         tasks_at_once=config.tasks_at_once,
+        max_task_norm=max_task_norm(config),
     )

@@ -33,8 +33,8 @@ def bmaml(problem: Problem, config: LearnerConfig) -> Parts:
         support_key, query_key = jax.random.split(key)
         return problem.support(support_key, task, params), problem.query(query_key, task, params)
 
-    def inference(log_likelihood):
-        optimizer = inner_optimizer(config, differentiated=True, per_particle=True)
+    def inference(log_likelihood, *, later: bool = False):
+        optimizer = inner_optimizer(config, differentiated=True, per_particle=True, later=later)
         return svgd(log_likelihood, optimizer, prior_weight=config.kl_weight)
 
     chasing = inference(problem.log_likelihood)
@@ -42,7 +42,7 @@ def bmaml(problem: Problem, config: LearnerConfig) -> Parts:
         problem,
         chasing,
         config.inner_steps,
-        leader=inference(on_all_data),
+        leader=inference(on_all_data, later=True),
         leader_steps=config.leader_steps,
         leader_data=all_data,
         distance=particles.squared_distance,

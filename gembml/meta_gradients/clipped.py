@@ -4,21 +4,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gembml.base import Distribution, Key, MetaGradient, Task
+from gembml.base import Distribution
 
 
-def clipped(meta_gradient: MetaGradient, max_norm: float | jax.Array) -> MetaGradient:
-    """``meta_gradient``, shortened to the Euclidean norm ``max_norm``; zero where it is not finite.
+def clipped(gradient: Distribution, max_norm: float | jax.Array) -> tuple[Distribution, jax.Array]:
+    """One task's meta-gradient, shortened to the Euclidean norm ``max_norm``; zero if not finite.
 
     SGD in the inner loop blows up on a task that is steeper than its rate allows, and one such task
     ends a run or, through Adam's second moment, stops it from learning for a thousand steps.
+
+    Returns:
+      The gradient, and 1.0 if it was not finite, else 0.0.
     """
-
-    def limited(key: Key, prior: Distribution, task: Task) -> Distribution:
-        gradient = meta_gradient(key, prior, task)
-        norm = optax.global_norm(gradient)
-        scale = jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
-        # Not scale = 0: nothing times infinity is not a number.
-        return jax.tree.map(lambda g: jnp.where(jnp.isfinite(norm), scale * g, 0.0), gradient)
-
-    return limited
+    norm = optax.global_norm(gradient)
+    finite = jnp.isfinite(norm)
+    scale = jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
+    # Not scale = 0: nothing times infinity is not a number.
+    shortened = jax.tree.map(lambda g: jnp.where(finite, scale * g, 0.0), gradient)
+    return shortened, 1.0 - finite.astype(jnp.float32)

@@ -110,7 +110,9 @@ class OneRun:
             measures = measures | {f"{unit}_per_second": rate}
             shown += f", {rate:,.0f} {unit}/s"
             self._reported = (step, seconds)
-        self._log.write(step, {**measures, "meta_gradient_norm": norm, "seconds": seconds})
+        lost = float(np.mean(metrics.lost_tasks))
+        row = {**measures, "meta_gradient_norm": norm, "lost_tasks": lost, "seconds": seconds}
+        self._log.write(step, row)
         return shown
 
     def close_logs(self) -> None:
@@ -196,6 +198,7 @@ class ManySeeds:
         """One evaluation and one row per run that has not diverged."""
         shown = []
         norms = np.asarray(metrics.meta_gradient_norm).mean(axis=1)
+        lost_tasks = np.asarray(metrics.lost_tasks).mean(axis=1)
         diverged = self.complaints(state)
         for run, seed in enumerate(self.seeds):
             if seed in diverged:
@@ -204,6 +207,7 @@ class ManySeeds:
             row = {
                 **measures,
                 "meta_gradient_norm": float(norms[run]),
+                "lost_tasks": float(lost_tasks[run]),
                 # Its share: as many such runs, one after the other, would have cost the sum.
                 "seconds": seconds / len(self.seeds),
             }

@@ -18,7 +18,8 @@ from tests.experiments.test_sinusoid import TINY, wait_for
 from tests.programs import Programs, Running
 
 STEPS = 30
-RUN = (*TINY, "--config.meta_batch=8", "--algorithm=maml", f"--meta_steps={STEPS}")
+SHARED = (*TINY, "--config.meta_batch=8", f"--meta_steps={STEPS}")
+RUN = (*SHARED, "--algorithm=maml")
 EIGHT = ("--cpu_devices=8", "--devices=8")
 
 
@@ -28,12 +29,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_two(programs: Programs, workdir: pathlib.Path, *more: str) -> list[Running]:
+def start_two(
+    programs: Programs, workdir: pathlib.Path, *more: str, run: tuple[str, ...] = RUN
+) -> list[Running]:
     """Both processes of a run, each with a --workdir of its own: they need not share one."""
     port = free_port()
     return [
         programs.start(
-            *RUN,
+            *run,
             f"--workdir={workdir}_{process}",
             f"--coordinator=127.0.0.1:{port}",
             "--num_processes=2",
@@ -91,6 +94,15 @@ def slurm_job() -> int:
             probe.bind(("", 61_440 + job % 4096))
             return job
     raise AssertionError
+
+
+def test_two_processes_end_where_one_ends_for_a_gaussian_posterior_too(programs, tmp_path):
+    run = (*SHARED, "--algorithm=gem_bml_plus")
+    alone = programs.run(*run, f"--workdir={tmp_path / 'whole'}")
+    assert alone.code == 0, alone.stderr
+    for finished in (process.wait() for process in start_two(programs, tmp_path / "run", run=run)):
+        assert finished.code == 0, finished.stderr
+    assert_same_run(tmp_path / "run_0", tmp_path / "whole")
 
 
 def test_processes_that_slurm_starts_find_each_other_and_end_where_one_ends(

@@ -37,7 +37,7 @@ def random_walk(bad_step: int = -1, bad: str = "gradient") -> MetaLearner:
             mean = mean + poison
         norm = 1.0 + (poison if bad == "gradient" else 0.0)
         return LearnerState(Delta(mean), count + 1), Metrics(
-            jnp.asarray(norm), jnp.isfinite(norm + mean.sum())
+            jnp.asarray(norm), jnp.isfinite(norm + mean.sum()), jnp.float32(0.25)
         )
 
     return MetaLearner(init, update, lambda *_: None, delta.sample)

@@ -48,7 +48,8 @@ def random_walk(bad_step: int = STEPS, bad_runs: Callable = lambda start: False)
         bad = (count == bad_step) & bad_runs(start)
         # The prior stays finite: what is lost must be remembered, not seen.
         norm = jnp.where(bad, jnp.inf, 1.0)
-        return LearnerState(Delta(mean), (start, count + 1)), Metrics(norm, jnp.isfinite(norm))
+        metrics = Metrics(norm, jnp.isfinite(norm), jnp.float32(0.25))
+        return LearnerState(Delta(mean), (start, count + 1)), metrics
 
     return MetaLearner(init, update, lambda *_: None, delta.sample)
 

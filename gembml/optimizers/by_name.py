@@ -1,0 +1,125 @@
+"""Any optax transformation by its name, with its arguments if it takes any."""
+
+import ast
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+WORDS = (
+    "the name of an optax transformation that needs gradients alone, with arguments if any, as in "
+    "sgd, adam(b1=0.5) or scale_by_rms"
+)
+EPS_ROOT = 1e-8
+
+
+class OptaxNameError(ValueError):
+    """Text that does not name a transformation of gradients; the message says why."""
+
+
+def _parse(text: str) -> tuple[str, dict[str, Any]]:
+    """``"adam(b1=0.5)"`` -> ``("adam", {"b1": 0.5})``."""
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call):
+            call = ast.Call(call, [], [])
+        if call.args or any(argument.arg is None for argument in call.keywords):
+            raise ValueError("arguments without a name")
+        arguments = {str(a.arg): ast.literal_eval(a.value) for a in call.keywords}
+        return ast.unparse(call.func), arguments
+    except (SyntaxError, ValueError) as error:
+        raise OptaxNameError("it is not of the form name or name(argument=value)") from error
+
+
+def optax_transformation(
+    text: str, learning_rate: optax.ScalarOrSchedule, *, differentiated: bool = False
+) -> optax.GradientTransformation:
+    """The transformation of ``optax`` or ``optax.contrib`` that ``text`` names.
+
+    One that has a ``learning_rate`` gets it; the updates of any other are scaled by it, with
+    descent's sign: ``trace(decay=0.9)`` is ``sgd(momentum=0.9)``.
+
+    Args:
+      text: ``name`` or ``name(argument=value, ...)``, values being Python literals.
+      learning_rate: a number or a schedule.
+      differentiated: whether the steps are differentiated. Where a weight's gradient is exactly 0,
+        as behind a dead ReLU, the root of an average of squares has an infinite derivative; then
+        ``eps_root``, which optax adds below it, is 1e-8 where it would be 0.
+
+    Raises:
+      OptaxNameError: if there is no such transformation, it does not take these arguments, or it
+        needs more than gradients and parameters.
+    """
+    name, arguments = _parse(text)
+    builder = getattr(optax, name, None) or getattr(optax.contrib, name, None)
+    if not name.isidentifier() or not callable(builder):
+        raise OptaxNameError(f"optax has no transformation {name}")
+    try:
+        parameters = inspect.signature(builder).parameters
+        root = parameters.get("eps_root")
+        if differentiated and root is not None and root.default == 0.0:
+            arguments = {"eps_root": EPS_ROOT} | arguments
+        if "learning_rate" in parameters:
+            arguments = {"learning_rate": learning_rate} | arguments
+        transformation: Any = builder(**arguments)
+        if "learning_rate" not in parameters:
+            descend = optax.scale_by_learning_rate(learning_rate)
+            transformation = optax.chain(transformation, descend)
+        jax.eval_shape(lambda: _two_steps(transformation))
+    except Exception as error:  # whatever a function that is no such transformation may raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OptaxNameError(f"optax.{name} does not take gradients alone: {reason}") from error
+    return transformation
+
+
+def _two_steps(transformation: optax.GradientTransformation) -> optax.Updates:
+    """Steps inside a scan, whose carry may change neither shapes nor types."""
+    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
+
+    def step(state: Any, _: None) -> tuple[Any, optax.Updates]:
+        updates, state = transformation.update(params, state, params)
+        return state, optax.apply_updates(params, updates)
+
+    return jax.lax.scan(step, transformation.init(params), length=2)[1]
+
+
+@functools.cache
+def is_optax_transformation(text: str) -> bool:
+    """Whether :func:`optax_transformation` takes ``text``, with a number as the learning rate."""
+    try:
+        optax_transformation(text, 0.1)
+    except OptaxNameError:
+        return False
+    return True
+
+
+@functools.cache
+def has_usable_derivative(text: str) -> bool:
+    """Whether the first steps have finite derivatives, and in the gradients one that is not zero.
+
+    Steps of a fixed length have one that is zero almost everywhere; steps in units of a norm, one
+    that is infinite where the norm is zero, as it is behind dead ReLUs.
+    """
+    transformation = optax_transformation(text, 0.1, differentiated=True)
+
+    def end(gradient: jax.Array, params: Any) -> Any:
+        state = transformation.init(params)
+        for _ in range(6):
+            updates, state = transformation.update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    derivatives = jax.jacobian(end, argnums=(0, 1))
+    at = [
+        jnp.stack(derivatives(jnp.array(gradient), jnp.array(params)))
+        for gradient, params in (
+            ([0.0, 0.0], [0.0, 0.0]),
+            ([0.0, 0.0], [1.0, 1.0]),
+            ([0.0, 1.0], [0.0, 1.0]),
+            ([1.0, 2.0], [1.0, 1.0]),
+        )
+    ]
+    return bool(jnp.all(jnp.isfinite(jnp.stack(at))) and jnp.any(at[-1][0] != 0))

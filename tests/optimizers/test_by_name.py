@@ -1,0 +1,84 @@
+"""Optax transformations by name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gembml.optimizers.by_name import (
+    OptaxNameError,
+    has_usable_derivative,
+    is_optax_transformation,
+    optax_transformation,
+)
+
+PARAMS = {"w": jnp.array([[1.0, -2.0], [3.0, 0.5]]), "b": jnp.array([0.1, 0.2])}
+GRADIENTS = jax.tree.map(lambda a: a**2 - 0.3, PARAMS)
+
+
+def two_steps(transformation: optax.GradientTransformation) -> optax.Updates:
+    state = transformation.init(PARAMS)
+    for _ in range(2):
+        updates, state = transformation.update(GRADIENTS, state, PARAMS)
+    return updates
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("sgd", optax.sgd(0.1)),
+        ("adam(b1=0.5)", optax.adam(0.1, b1=0.5)),
+        ("sgd(momentum=0.9, nesterov=True)", optax.sgd(0.1, momentum=0.9, nesterov=True)),
+        ("trace(decay=0.9)", optax.sgd(0.1, momentum=0.9)),
+        ("scale_by_adam", optax.adam(0.1)),
+        ("ademamix", optax.contrib.ademamix(0.1)),
+    ],
+)
+def test_a_name_is_the_transformation_of_that_name(text, same):
+    assert is_optax_transformation(text)
+    ours, theirs = two_steps(optax_transformation(text, 0.1)), two_steps(same)
+    for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("nadamm", "no transformation nadamm"),
+        ("tree", "no transformation tree"),
+        ("softmax_cross_entropy", "missing"),
+        ("adam(b9=1)", "unexpected keyword argument"),
+        ("adam(0.5)", "not of the form"),
+        ("adam(b1=exit())", "not of the form"),
+        ("adam(", "not of the form"),
+        ("os.system(command='true')", "no transformation os.system"),
+        ("lbfgs", "'value_fn'"),
+        ("adam(b1='high')", "does not take"),
+        ("", "not of the form"),
+    ],
+)
+def test_what_is_no_transformation_of_gradients_is_refused_with_the_reason(text, reason):
+    with pytest.raises(OptaxNameError, match=reason) as error:
+        optax_transformation(text, 0.1)
+    assert "\n" not in str(error.value)
+    assert not is_optax_transformation(text)
+
+
+@pytest.mark.parametrize("text", ["sgd", "adam", "amsgrad", "rmsprop", "trace(decay=0.9)"])
+def test_smooth_steps_have_a_usable_derivative(text):
+    assert has_usable_derivative(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sign_sgd",  # zero almost everywhere
+        "lion",
+        "scale_by_sign",
+        "adam(eps_root=0.0)",  # infinite at zero
+        "normalize_by_update_norm",
+    ],
+)
+def test_steps_of_fixed_length_or_with_bare_roots_have_none(text):
+    assert not has_usable_derivative(text)
