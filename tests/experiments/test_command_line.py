@@ -43,8 +43,14 @@ def assert_refused(finished: Finished, sentence: str) -> None:
         (["--config.inner_learning_rate=-0.1"], "config.inner_learning_rate must be above 0"),
         (["--config.inner_learning_rate=nan"], "config.inner_learning_rate must be above 0"),
         (["--config.antithetic=perhaps"], "perhaps"),
-        (["--config.inner_optimizer=newton"], "config.inner_optimizer must be natural_gradient, trpo or the name of"),
-        (["--config.meta_optimizer=newton"], "config.meta_optimizer must be online_em, trpo or the name of"),
+        (
+            ["--config.inner_optimizer=newton"],
+            "must be natural_gradient, trpo or the name of",
+        ),
+        (
+            ["--config.meta_optimizer=newton"],
+            "must be online_em, trpo or the name of",
+        ),
         (["--config.likelihood=poisson"], "config.likelihood must be one of gaussian, mse"),
         (["--config.test_tasks=1"], "config.test_tasks must be at least 2"),
         ([MAML, "--config.inner_optimizer=natural_gradient"], "needs a Gaussian posterior"),

@@ -65,7 +65,7 @@ def test_what_is_no_transformation_of_gradients_is_refused_with_the_reason(text,
     assert not is_optax_transformation(text)
 
 
-@pytest.mark.parametrize("text", ["sgd", "adam", "amsgrad", "rmsprop", "trace(decay=0.9)"])
+@pytest.mark.parametrize("text", ["sgd", "adam", "nadamw", "rmsprop", "trace(decay=0.9)"])
 def test_smooth_steps_have_a_usable_derivative(text):
     assert has_usable_derivative(text)
 
