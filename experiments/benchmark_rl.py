@@ -1,20 +1,25 @@
 """Speed of reinforcement-learning meta-steps against the bare environment's, in one run.
 
-    python -m experiments.benchmark_rl [--environment=half_cheetah --backend=spring] [--workdir=DIR]
+    python -m experiments.benchmark_rl [--environment=half_cheetah --backend=spring --timing=rllab]
+        [--config.meta_batch=8] [--workdir=DIR]
 
 Environment steps per second (a) of the environment alone with random actions, as many episodes at
-once as in training, (b) of episodes under the policy, (c) of whole meta-steps, with the tasks, the
-episodes and the tasks at once that the program has unless told otherwise; and the share of training
-that is spent outside the environment. Prints Markdown; with ``--workdir`` also writes
+once as in training, (b) of episodes under the policy, (c) of whole meta-steps, with the tuned
+preset unless ``--config`` says otherwise; and the share of training that is spent outside the
+environment. Prints Markdown; with ``--workdir`` also writes
 ``benchmark_rl.json``. Nothing fails when a target is missed.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 
+if "--environment=half_cheetah" in sys.argv:  # XLA reads its flags before absl reads these
+    from experiments import physics_flags  # noqa: F401
+# isort: split
 from experiments import command_line  # before jax: it sets XLA's flags
 
 # isort: split
@@ -39,7 +44,7 @@ from gembml import ALGORITHMS, constants, meta_steps
 from gembml.base import Key, Params, Task
 from gembml.distributed import AXIS
 from gembml.rl import Environment, roll_out
-from gembml.tasks.half_cheetah import PHYSICS_STEPS, half_cheetah, sample_directions
+from gembml.tasks.half_cheetah import PHYSICS_STEPS, TIMINGS, half_cheetah, sample_directions
 from gembml.tasks.navigation import GOALS, navigation
 from gembml.training import InputError, write_json
 
@@ -91,12 +96,13 @@ def _bare(environment: Environment, number: int) -> Callable[[Key, Task], jax.Ar
 def _over_tasks(
     one: Callable[..., jax.Array], config: RLConfig, mesh: Mesh | None
 ) -> Callable[..., jax.Array]:
-    """``one`` for each task, one after the other or all at once, as training does it."""
+    """``one`` for each task, as many at once as in training."""
 
     def every(keys: Key, tasks: Task) -> jax.Array:
         if config.tasks_at_once == 1:
             return jax.lax.map(lambda xs: one(*xs), (keys, tasks))
-        return jax.vmap(one)(keys, tasks)
+        at_once = config.tasks_at_once or len(keys)
+        return jax.lax.map(lambda xs: one(*xs), (keys, tasks), batch_size=at_once)
 
     if mesh is None:
         return every
@@ -140,15 +146,20 @@ _ENVIRONMENT = flags.DEFINE_string("environment", "navigation", f"{' or '.join(_
 _BACKEND = flags.DEFINE_string(
     "backend", "mjx", f"physics of half_cheetah: one of {', '.join(PHYSICS_STEPS)}"
 )
+_TIMING = flags.DEFINE_string("timing", "brax", f"of half_cheetah: one of {', '.join(TIMINGS)}")
 _ALGORITHM = flags.DEFINE_string("algorithm", "gem_bml_plus", f"one of {', '.join(ALGORITHMS)}")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory for benchmark_rl.json")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "timed calls of each, of which the fastest counts")
 _LENGTH = flags.DEFINE_integer("steps_per_dispatch", 2, "meta-steps per call")
+command_line.define_config_flags(
+    RLConfig, only=("meta_batch", "rollouts", "horizon", "tasks_at_once")
+)
 
 
 def _config() -> NavigationConfig | HalfCheetahConfig:
     preset = navigation_preset if _ENVIRONMENT.value == "navigation" else half_cheetah_preset
-    return preset("tuned", _ALGORITHM.value)
+    config = preset("tuned", _ALGORITHM.value)
+    return command_line.override(config, _ALGORITHM.value)
 
 
 def main(argv: list[str]) -> None:
@@ -156,8 +167,12 @@ def main(argv: list[str]) -> None:
     command_line.no_arguments(argv)
     command_line.choose("environment", dict.fromkeys(_ENVIRONMENTS), _ENVIRONMENT.value)
     command_line.choose("backend", PHYSICS_STEPS, _BACKEND.value)
-    if _ENVIRONMENT.value == "navigation" and _BACKEND.present:
-        raise InputError("--backend has no effect with --environment=navigation: leave it out.")
+    command_line.choose("timing", TIMINGS, _TIMING.value)
+    for flag in (_BACKEND, _TIMING):
+        if _ENVIRONMENT.value == "navigation" and flag.present:
+            raise InputError(
+                f"--{flag.name} has no effect with --environment=navigation: leave it out."
+            )
     command_line.choose("algorithm", ALGORITHMS, _ALGORITHM.value)
     repeats = command_line.in_range("repeats", _REPEATS.value, 1, 1000)
     length = command_line.in_range("steps_per_dispatch", _LENGTH.value, 1, 100_000)
@@ -169,7 +184,9 @@ def main(argv: list[str]) -> None:
         environment = navigation(config.reward, config.horizon)
         setting = Setting(environment, independent(GOALS[config.goals]))
     else:
-        environment = half_cheetah("direction", backend=_BACKEND.value, horizon=config.horizon)
+        environment = half_cheetah(
+            "direction", backend=_BACKEND.value, horizon=config.horizon, timing=_TIMING.value
+        )
         setting = Setting(environment, sample_directions)
     experiment = make_experiment(_ALGORITHM.value, config, setting, 1, mesh)
     rates = measure(experiment, config, mesh, repeats, length)
@@ -201,7 +218,7 @@ def main(argv: list[str]) -> None:
         about |= {"environment": _ENVIRONMENT.value, "algorithm": _ALGORITHM.value}
         about |= {"devices": number, **batch}
         if _ENVIRONMENT.value == "half_cheetah":
-            about["backend"] = _BACKEND.value
+            about |= {"backend": _BACKEND.value, "timing": _TIMING.value}
         about["command"] = command_line.command("experiments.benchmark_rl")
         write_json(output / "benchmark_rl.json", {"experiment": "benchmark_rl", **rates, **about})
 

@@ -26,8 +26,11 @@ _PREFIX = "config."
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
-def define_config_flags(config_class: type) -> None:
-    """A flag ``--config.NAME`` for each field of a dataclass; unset, the preset's value holds."""
+def define_config_flags(config_class: type, only: tuple[str, ...] = ()) -> None:
+    """A flag ``--config.NAME`` for each field of a dataclass; unset, the preset's value holds.
+
+    ``only``: the names of the fields that have one, if not all.
+    """
     define = {
         bool: flags.DEFINE_boolean,
         int: flags.DEFINE_integer,
@@ -35,6 +38,8 @@ def define_config_flags(config_class: type) -> None:
         str: flags.DEFINE_string,
     }
     for field in dataclasses.fields(config_class):
+        if only and field.name not in only:
+            continue
         text = f"{field.metadata['description']} ({allowed(field)}; unset: as in the preset)"
         holder = define[field.type](_PREFIX + field.name, None, text)
         # The program's own help lists its own flags only.
@@ -51,7 +56,8 @@ def override(config: Config, algorithm: str) -> Config:
     given = {
         field.name: flags.FLAGS[_PREFIX + field.name].value
         for field in dataclasses.fields(config)  # type: ignore[arg-type]
-        if flags.FLAGS[_PREFIX + field.name].value is not None
+        if _PREFIX + field.name in flags.FLAGS
+        and flags.FLAGS[_PREFIX + field.name].value is not None
     }
     config = dataclasses.replace(config, **given)  # type: ignore[type-var]
     choices = dataclasses.asdict(config)  # type: ignore[call-overload]

@@ -12,18 +12,14 @@ TensorBoard) and checkpoints. The same command goes on where it was stopped.
 """
 
 import math
-import os
 import pathlib
 from typing import Any
 
 from absl import flags
 
-# XLA's newer emitters of fused kernels take longer to compile physics, and what they make is
-# slower. Before command_line, which sets XLA's flags, too; what the user sets wins.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_cpu_use_fusion_emitters=false"
-)
+from experiments import physics_flags  # noqa: F401  before command_line, which sets XLA's too
 
+# isort: split
 from experiments import command_line  # before jax
 
 # isort: split

@@ -12,6 +12,8 @@ from tests.programs import ROOT
     ("arguments", "sentence"),
     [
         (["--backend=spring"], "--backend has no effect with --environment=navigation: leave it"),
+        (["--timing=rllab"], "--timing has no effect with --environment=navigation: leave it"),
+        (["--config.horizon=0"], "config.horizon must be at least 1"),
         (["--environment=cart_pole"], "--environment must be one of navigation, half_cheetah"),
     ],
 )
