@@ -1,7 +1,9 @@
-"""Where a number was measured: the device and the versions beside every result."""
+"""Where a number was measured: device, versions and the code's revision beside every result."""
 
 import os
+import pathlib
 import platform
+import subprocess
 from importlib import metadata
 from typing import Any
 
@@ -19,8 +21,22 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def _git(*arguments: str) -> str:
+    directory = pathlib.Path(__file__).parent
+    command = ["git", "-C", str(directory), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _revision() -> dict[str, str]:
+    try:
+        changed = ", changed" if _git("status", "--porcelain", "--untracked-files=no") else ""
+        return {"revision": _git("rev-parse", "--short=12", "HEAD") + changed}
+    except (OSError, subprocess.CalledProcessError):
+        return {}  # no checkout
+
+
 def provenance() -> dict[str, Any]:
-    """``device`` and ``versions`` for a ``results.json``."""
+    """``device`` and ``versions`` for a ``results.json``, and ``revision`` in a git checkout."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         # The cores that this process may use, which a container or taskset can restrict.
@@ -36,4 +52,5 @@ def provenance() -> dict[str, Any]:
             "gembml": metadata.version("gembml"),
             **{package: metadata.version(package) for package in packages},
         },
+        **_revision(),
     }

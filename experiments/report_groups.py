@@ -125,15 +125,16 @@ def final_error(group: Group, step: int = 10) -> float:
     return error if math.isfinite(error) else math.inf
 
 
+def distance_to_preset(name: str, run: Results) -> int:
+    """In how many options a run differs from a preset for its algorithm."""
+    fields = dataclasses.asdict(preset(name, run["algorithm"], run["setting"]))
+    return sum(run["config"].get(field) != value for field, value in fields.items())
+
+
 def _nearest_preset(run: Results) -> str:
     """The preset from which the fewest fields differ; presets may be retuned after a run."""
-
-    def distance(name: str) -> int:
-        fields = dataclasses.asdict(preset(name, run["algorithm"], run["setting"]))
-        return sum(run["config"].get(field) != value for field, value in fields.items())
-
     known = [name for name in PRESETS if run["algorithm"] in PRESETS[name]]
-    return min(known, key=distance) if known else next(iter(PRESETS))
+    return min(known, key=lambda name: distance_to_preset(name, run), default=next(iter(PRESETS)))
 
 
 def _variants(runs: list[Results]) -> list[str]:

@@ -26,6 +26,7 @@ from gembml import distributed
 from gembml.base import Distribution, LearnerState
 from gembml.evaluation import ci95
 from gembml.training import (
+    DivergedError,
     SeedRun,
     open_workdir,
     read_metrics,
@@ -93,6 +94,7 @@ def _finish(
     metrics = jax.tree.map(
         np.asarray, evaluate(experiment, prior, TEST_SEED, config.test_tasks, steps, noise_std)
     )
+    trained = read_metrics(directory / "metrics.jsonl")
     results = about | {
         "metrics": {
             "mse": _by_step(steps, metrics.mse.mean(axis=0)),
@@ -105,14 +107,15 @@ def _finish(
             "nll_ci95": _by_step(steps, ci95(metrics.nll)),
             "coverage90": _by_step(steps, metrics.coverage90.mean(axis=0)),
         },
+        "validation": {name: trained[-1][name] for name in ("mse_0", "mse_1", "mse_10")},
+        # Of all tasks of training, those whose meta-gradient counted as zero.
+        "lost_tasks": float(np.mean([row.get("lost_tasks", 0.0) for row in trained])),
         "predictive_noise_std": noise_std,
         **more,
         **provenance(),
     }
     write_json(directory / "results.json", results)
-    figures.learning_curve(
-        read_metrics(directory / "metrics.jsonl"), directory / "learning_curve.png"
-    )
+    figures.learning_curve(trained, directory / "learning_curve.png")
     figures.error_against_steps(results, directory / "mse_against_steps.png")
     figures.predictions(
         prediction_examples(experiment, prior, noise_std),
@@ -149,11 +152,11 @@ def run_seeds(
     directory, and its ``seconds`` are its share of the program's.
 
     Returns:
-      The results of each seed; of many, a run that diverged has the field ``diverged``, a sentence,
-      and no metrics. With several processes process 0 evaluates, and the others return {}.
+      The results of each seed; a run that diverged has the field ``diverged``, a sentence, and no
+      metrics. With several processes process 0 evaluates, and the others return {}.
 
     Raises:
-      DivergedError: if the only run has diverged.
+      DivergedError: if the only run has diverged, after writing that.
     """
     # Runs that are divided among devices are each trained as on one.
     tasks_mesh = None if distributed.over_seeds(mesh) else mesh
@@ -169,17 +172,24 @@ def run_seeds(
         "progress": "mse_10",
         "mesh": mesh,
     } | config.intervals()
+    more: dict[str, Any] = {"command": command} | together | _devices(mesh)
     if together:
         runs = train_seeds(experiment.learner, experiment.sample_tasks, seeds=seeds, **training)
     else:
-        one = train(experiment.learner, experiment.sample_tasks, seed=first, **training)
+        try:
+            one = train(experiment.learner, experiment.sample_tasks, seed=first, **training)
+        except DivergedError as error:
+            if distributed.team().first:
+                failure = about | {"diverged": str(error)} | more | provenance()
+                write_json(directory / "results.json", failure)
+            raise
         runs = [SeedRun(first, directory, *one, diverged=None)]
     if not distributed.team().first:
         return {}
     results = {}
     for run in runs:
         mine = about | {"seed": run.seed}
-        more = {"seconds": round(run.seconds, 2), "command": command} | together | _devices(mesh)
+        more |= {"seconds": round(run.seconds, 2)}
         if run.diverged:
             results[run.seed] = mine | {"diverged": run.diverged} | more | provenance()
             write_json(run.directory / "results.json", results[run.seed])

@@ -46,6 +46,8 @@ commands() {
     for algorithm in gem_bml_plus gem_bml; do
       echo "--algorithm=$algorithm --config.meta_learning_rate=0.003 $base/${algorithm}_search"
     done
+    [ "$setting" = default ] || echo "--algorithm=gem_bml_plus" \
+      "--config.meta_log_std_multiplier=0.03 $base/gem_bml_plus_slow_std"
   done
 }
 

@@ -116,8 +116,8 @@ class Metrics(NamedTuple):
     finite: jax.Array
     """Whether the meta-gradient and the new prior are finite."""
     lost_tasks: jax.Array
-    """Share of the tasks whose meta-gradient was not finite and counted as zero, which is done only
-    under a cap of each task's."""
+    """Share of the tasks whose meta-gradient had no finite norm and counted as zero, which is done
+    only under a cap of each task's."""
 
 
 class MetaLearner(NamedTuple):

@@ -17,7 +17,7 @@ from gembml.optimizers import (
 )
 from gembml.optimizers.by_name import (
     OptaxNameError,
-    is_optax_transformation,
+    complaint,
     optax_transformation,
 )
 from gembml.optimizers.clip import clip_norm
@@ -30,7 +30,7 @@ def _optax(
     try:
         return optax_transformation(name, rate, differentiated=differentiated)
     except OptaxNameError as error:
-        schedules = "; with a number as its rate it works" if is_optax_transformation(name) else ""
+        schedules = "; with a number as its rate it works" if complaint(name) is None else ""
         raise OptionError(f"config.{field}={name} cannot be used: {error}{schedules}.") from error
 
 

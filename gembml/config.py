@@ -5,7 +5,7 @@ import dataclasses
 from gembml.optimizers import by_name
 from gembml.options import Named, check, option
 
-_OPTAX = Named(by_name.WORDS, by_name.is_optax_transformation)
+_OPTAX = Named(by_name.WORDS, by_name.complaint)
 
 # Where an option has an effect.
 GAUSSIAN = (("posterior family", "gaussian"),)

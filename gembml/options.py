@@ -18,7 +18,8 @@ class Named(NamedTuple):
 
     words: str
     """What texts are taken, to be read after the choices."""
-    accepts: Callable[[str], bool]
+    complaint: Callable[[str], str | None]
+    """Why a text is not taken, or None."""
 
 
 def option(
@@ -88,8 +89,12 @@ def check(config: Any) -> None:
         value, m = getattr(config, field.name), field.metadata
         if not concrete(value):
             continue
+        reason = ""
         if m.get("choices"):
-            ok = value in m["choices"] or (m.get("named") is not None and m["named"].accepts(value))
+            ok = value in m["choices"]
+            if not ok and m.get("named"):
+                complaint = m["named"].complaint(value)
+                ok, reason = complaint is None, f": {complaint}"
         else:
             ok = (
                 (m.get("least") is None or value >= m["least"])
@@ -99,4 +104,4 @@ def check(config: Any) -> None:
                 and (field.type is not int or isinstance(value, int))
             )
         if not ok:
-            raise OptionError(f"config.{field.name} must be {allowed(field)}, not {value}.")
+            raise OptionError(f"config.{field.name} must be {allowed(field)}, not {value}{reason}.")

@@ -17,7 +17,7 @@ from tests.programs import ROOT
 QUICK = ("bmaml", "gem_bml_plus", "maml")
 
 _PROGRAM = """
-import json, sys
+import dataclasses, json, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
@@ -48,8 +48,23 @@ for algorithm in sys.argv[1:]:
     for devices in (2, 8):
         for a, b in zip(one, end(algorithm, devices), strict=True):
             error = np.abs(np.asarray(a) - np.asarray(b)) / (np.abs(np.asarray(a)) + 1e-2)
-            worst[f"{algorithm} on {devices}"] = max(
-                worst.get(f"{algorithm} on {devices}", 0.0), float(error.max()))
+            name = f"{algorithm} on {devices}"
+            # What is not finite stays so, which Python's max would lose.
+            worst[name] = float(np.maximum(worst.get(name, 0.0), error.max()))
+
+def capped(mesh):
+    config = dataclasses.replace(toy.CONFIGS["maml"], max_meta_gradient_norm=0.1)
+    learner = make_learner("maml", toy.problem(), config, 12, mesh)
+    tasks = sample_tasks(jax.random.key(3))
+    tasks = tasks._replace(query=jax.tree.map(lambda a: a.at[5].set(jnp.nan), tasks.query))
+    state = distributed.replicate(learner.init(jax.random.key(0)), mesh)
+    state, metrics = jax.jit(learner.update)(state, jax.random.key(1), tasks)
+    return np.append(np.asarray(state.prior.mean), metrics.lost_tasks)
+one = capped(None)
+assert one[-1] == np.float32(1 / 32)
+for devices in (2, 8):
+    error = capped(distributed.task_mesh(jax.devices()[:devices])) - one
+    worst[f"a lost task on {devices}"] = float(np.abs(error).max())
 
 mesh = distributed.task_mesh(jax.devices())
 def seeds(mesh):
@@ -111,7 +126,14 @@ def test_many_devices_end_where_one_ends(algorithm, devices):
 
 # In float32. And 1 more for each kind of exchange among the devices, of which there is none.
 @pytest.mark.parametrize(
-    "case", ["2 seeds on 8", "8 seeds divided among 2", "8 seeds divided among 8"]
+    "case",
+    [
+        "2 seeds on 8",
+        "8 seeds divided among 2",
+        "8 seeds divided among 8",
+        "a lost task on 2",
+        "a lost task on 8",
+    ],
 )
-def test_many_seeds_on_many_devices_end_where_they_end_on_one(case):
+def test_seeds_and_lost_tasks_on_many_devices_are_as_on_one(case):
     assert differences(*QUICK)[case] < 1e-3

@@ -77,8 +77,8 @@ _SGD_ONLY = ("meta_sgd", "platipus")
 
 
 def _has_usable_derivative(inner_optimizer: str) -> bool:
-    if inner_optimizer in ("natural_gradient", "trpo"):  # the latter's are those of a search
-        return inner_optimizer == "natural_gradient"
+    if inner_optimizer in ("natural_gradient", "trpo"):
+        return inner_optimizer == "natural_gradient"  # the other's steps are those of a search
     return has_usable_derivative(inner_optimizer)
 
 

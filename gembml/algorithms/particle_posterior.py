@@ -51,7 +51,10 @@ def bmaml(problem: Problem, config: LearnerConfig) -> Parts:
 
 
 def emaml(problem: Problem, config: LearnerConfig) -> Parts:
-    """EMAML: ``num_particles`` independent MAMLs, BMAML's baseline (Yoon et al. 2018)."""
+    """EMAML: ``num_particles`` independent MAMLs, BMAML's baseline (Yoon et al. 2018).
+
+    Independent but for ``max_meta_gradient_norm``, which is a cap of all particles' gradient.
+    """
     single = point(problem.log_likelihood, inner_optimizer(config, differentiated=True))
     estimator = ensemble_gradient(backprop(problem, single, config.inner_steps))
     return Parts(particles.family(config.num_particles), ensemble_inference(single), estimator)

@@ -8,13 +8,14 @@ from gembml.base import Distribution
 
 
 def clipped(gradient: Distribution, max_norm: float | jax.Array) -> tuple[Distribution, jax.Array]:
-    """One task's meta-gradient, shortened to the Euclidean norm ``max_norm``; zero if not finite.
+    """One task's meta-gradient, at most ``max_norm`` long; zero if its norm is not finite.
 
     SGD in the inner loop blows up on a task that is steeper than its rate allows, and one such task
     ends a run or, through Adam's second moment, stops it from learning for a thousand steps.
 
     Returns:
-      The gradient, and 1.0 if it was not finite, else 0.0.
+      The gradient, and 1.0 if its Euclidean norm is not finite (in float32 that of 1e30 is not),
+      else 0.0.
     """
     norm = optax.global_norm(gradient)
     finite = jnp.isfinite(norm)

@@ -49,51 +49,66 @@ def optax_transformation(
         as behind a dead ReLU, the root of an average of squares has an infinite derivative; then
         ``eps_root``, which optax adds below it, is 1e-8 where it would be 0.
 
+    Weights may arrive as one vector (:func:`gembml.ravel`), in which transformations that treat
+    matrices or layers in their own way, such as ``muon`` and ``lars``, see a single layer.
+
     Raises:
-      OptaxNameError: if there is no such transformation, it does not take these arguments, or it
-        needs more than gradients and parameters.
+      OptaxNameError: if there is no such transformation, it does not take these arguments, needs
+        more than gradients and parameters, or draws noise: from a key of its own, which would be
+        the same for every task.
     """
     name, arguments = _parse(text)
     builder = getattr(optax, name, None) or getattr(optax.contrib, name, None)
     if not name.isidentifier() or not callable(builder):
         raise OptaxNameError(f"optax has no transformation {name}")
+    if "learning_rate" in arguments:
+        raise OptaxNameError("its learning rate is an option of its own")
     try:
         parameters = inspect.signature(builder).parameters
-        root = parameters.get("eps_root")
-        if differentiated and root is not None and root.default == 0.0:
-            arguments = {"eps_root": EPS_ROOT} | arguments
+        if differentiated:
+            roots = [n for n, p in parameters.items() if n.endswith("eps_root") and p.default == 0]
+            arguments = dict.fromkeys(roots, EPS_ROOT) | arguments
         if "learning_rate" in parameters:
             arguments = {"learning_rate": learning_rate} | arguments
         transformation: Any = builder(**arguments)
         if "learning_rate" not in parameters:
             descend = optax.scale_by_learning_rate(learning_rate)
             transformation = optax.chain(transformation, descend)
-        jax.eval_shape(lambda: _two_steps(transformation))
+        state, _ = jax.eval_shape(lambda: _steps(transformation))
     except Exception as error:  # whatever a function that is no such transformation may raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OptaxNameError(f"optax.{name} does not take gradients alone: {reason}") from error
+    if any(leaf.dtype == jnp.uint32 or _is_key(leaf.dtype) for leaf in jax.tree.leaves(state)):
+        raise OptaxNameError(f"optax.{name} draws noise, the same for every task")
     return transformation
 
 
-def _two_steps(transformation: optax.GradientTransformation) -> optax.Updates:
-    """Steps inside a scan, whose carry may change neither shapes nor types."""
+def _is_key(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _steps(transformation: optax.GradientTransformation) -> tuple[Any, optax.Updates]:
+    """State and updates of three steps, in a scan, whose carry may not change shapes or types."""
     params = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
 
     def step(state: Any, _: None) -> tuple[Any, optax.Updates]:
         updates, state = transformation.update(params, state, params)
-        return state, optax.apply_updates(params, updates)
+        optax.apply_updates(params, updates)  # they must be of the weights' shapes
+        return state, updates
 
-    return jax.lax.scan(step, transformation.init(params), length=2)[1]
+    return jax.lax.scan(step, transformation.init(params), length=3)
 
 
 @functools.cache
-def is_optax_transformation(text: str) -> bool:
-    """Whether :func:`optax_transformation` takes ``text``, with a number as the learning rate."""
+def complaint(text: str) -> str | None:
+    """Why :func:`optax_transformation` does not take ``text``, or its steps are zero; else None."""
     try:
-        optax_transformation(text, 0.1)
-    except OptaxNameError:
-        return False
-    return True
+        _, updates = _steps(optax_transformation(text, 0.1))
+    except OptaxNameError as error:
+        return str(error)
+    if not any(bool(jnp.any(leaf)) for leaf in jax.tree.leaves(updates)):
+        return f"the steps of optax.{text} are zero"
+    return None
 
 
 @functools.cache

@@ -50,11 +50,20 @@ class Program(Protocol):
         ...
 
 
+def _failed(metrics: Metrics) -> jax.Array:
+    """``[..., length]``: meta-steps that are not finite, or all of them if each lost every task.
+
+    One that loses every task leaves the prior as it is, but for what its optimizer still carries.
+    """
+    lost_all = jnp.all(metrics.lost_tasks >= 1.0, axis=-1, keepdims=True)
+    return jnp.logical_not(metrics.finite) | lost_all
+
+
 def _diverged(seed: int, step: int) -> str:
     return (
-        f"The meta-gradient or the prior is not finite at meta-step {step:,}, whose task batch is "
-        "drawn with gembml.learner.step_keys(jax.random.fold_in("
-        f"jax.random.key({seed}), 1), {step})[0]."
+        "The meta-gradient (under a cap, that of every task) or the prior is not finite at "
+        f"meta-step {step:,}, whose task batch is drawn with gembml.learner.step_keys("
+        f"jax.random.fold_in(jax.random.key({seed}), 1), {step})[0]."
     )
 
 
@@ -75,6 +84,7 @@ class OneRun:
         self._evaluate, self._progress, self._work = evaluate, progress, work
         self._root = jax.random.key(seed)
         self._reported: tuple[int, float] | None = None
+        self._lost_tasks: list[float] = []
 
     def init(self) -> LearnerState:
         """The learner's own state."""
@@ -85,10 +95,11 @@ class OneRun:
         return meta_steps(self._learner, self._sample_tasks, steps_key(self._root), length)
 
     def check(self, first_step: int, state: LearnerState, metrics: Metrics) -> None:  # noqa: ARG002
-        """Raise at the first meta-step that is not finite."""
-        finite = np.asarray(metrics.finite)
-        if not finite.all():
-            raise DivergedError(_diverged(self._seed, first_step + int(np.argmin(finite))))
+        """Raise at the first meta-step that is not finite; count the tasks that were lost."""
+        failed = np.asarray(_failed(metrics))
+        if failed.any():
+            raise DivergedError(_diverged(self._seed, first_step + int(np.argmax(failed))))
+        self._lost_tasks.append(float(np.mean(metrics.lost_tasks)))
 
     def over(self, state: LearnerState) -> bool:  # noqa: ARG002
         """Never: a run that diverges raises."""
@@ -110,7 +121,8 @@ class OneRun:
             measures = measures | {f"{unit}_per_second": rate}
             shown += f", {rate:,.0f} {unit}/s"
             self._reported = (step, seconds)
-        lost = float(np.mean(metrics.lost_tasks))
+        lost = float(np.mean(self._lost_tasks))  # since the last report
+        self._lost_tasks = []
         row = {**measures, "meta_gradient_norm": norm, "lost_tasks": lost, "seconds": seconds}
         self._log.write(step, row)
         return shown
@@ -152,6 +164,7 @@ class ManySeeds:
         self._evaluate, self._progress = evaluate, progress
         self._many = lambda length: many_runs(lambda _: learner, sample_tasks, length, mesh)
         self._keys = jax.vmap(jax.random.key)(jnp.array(seeds, jnp.uint32))
+        self._lost_tasks: list[np.ndarray] = []
 
     def init(self) -> ManyState:
         """All runs' states, none diverged."""
@@ -164,9 +177,10 @@ class ManySeeds:
 
         def steps(state: ManyState, first_step: jax.Array) -> tuple[ManyState, Metrics]:
             runs, metrics = run(state.runs, self._keys, {}, first_step)
-            bad = jnp.where(
-                metrics.finite.all(axis=1), -1, first_step + jnp.argmin(metrics.finite, axis=1)
-            ).astype(jnp.int32)
+            failed = _failed(metrics)
+            bad = jnp.where(failed.any(axis=1), first_step + jnp.argmax(failed, axis=1), -1).astype(
+                jnp.int32
+            )
             return ManyState(runs, jnp.where(state.diverged < 0, bad, state.diverged)), metrics
 
         return steps
@@ -179,8 +193,9 @@ class ManySeeds:
             if step >= 0
         }
 
-    def check(self, first_step: int, state: ManyState, metrics: Metrics) -> None:
-        """Nothing: a run that diverged is marked in the state."""
+    def check(self, first_step: int, state: ManyState, metrics: Metrics) -> None:  # noqa: ARG002
+        """Count the tasks that were lost; a run that diverged is marked in the state."""
+        self._lost_tasks.append(np.asarray(metrics.lost_tasks).mean(axis=1))
 
     def over(self, state: ManyState) -> bool:
         """Whether every run has diverged."""
@@ -198,7 +213,8 @@ class ManySeeds:
         """One evaluation and one row per run that has not diverged."""
         shown = []
         norms = np.asarray(metrics.meta_gradient_norm).mean(axis=1)
-        lost_tasks = np.asarray(metrics.lost_tasks).mean(axis=1)
+        lost_tasks = np.mean(self._lost_tasks, axis=0)  # since the last report
+        self._lost_tasks = []
         diverged = self.complaints(state)
         for run, seed in enumerate(self.seeds):
             if seed in diverged:

@@ -204,7 +204,22 @@ def test_divergence_ends_with_a_sentence_and_exit_code_1(programs, tmp_path):
     assert finished.code == 1
     assert "is not finite at meta-step 0" in finished.stderr
     assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "results.json").exists()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert "is not finite at meta-step 0" in results["diverged"]
+    assert "metrics" not in results
+
+
+def test_a_run_that_loses_every_task_under_the_cap_ends_as_one_that_diverged(programs, tmp_path):
+    finished = programs.run(
+        *TINY,
+        "--algorithm=meta_sgd",
+        "--config.inner_learning_rate=1e30",
+        "--config.max_meta_gradient_norm=1.0",
+        "--meta_steps=10",
+        f"--workdir={tmp_path}",
+    )
+    assert finished.code == 1
+    assert "under a cap, that of every task" in finished.stderr
 
 
 def test_the_program_runs_as_a_module(tmp_path):

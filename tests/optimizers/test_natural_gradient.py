@@ -57,6 +57,14 @@ def test_clip_mean_bounds_the_fisher_norm_and_keeps_the_direction(q, gradient, m
     np.testing.assert_array_equal(clipped.log_std, gradient.log_std)
 
 
+def test_steps_have_a_finite_derivative_where_the_gradient_is_zero():
+    # As where a network is saturated and the posterior still at the prior.
+    q = Gaussian(jnp.zeros(3), jnp.zeros(3))
+    step = optimizers.natural_gradient(0.1)
+    derivative = jax.jacobian(lambda mean: apply(step, Gaussian(mean, jnp.zeros(3)), q).mean)
+    np.testing.assert_allclose(derivative(jnp.zeros(3)), -0.1 * jnp.eye(3))
+
+
 def test_clip_mean_counts_all_leaves_together():
     q = gaussian.around({"a": jnp.zeros(3), "b": jnp.zeros(1)}, 0.0)
     gradient = Gaussian({"a": jnp.zeros(3).at[0].set(3.0), "b": jnp.array([4.0])}, q.log_std)
