@@ -17,6 +17,11 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "elbo": {"color": _ELBO, "marker": "^", "label": "ELBO gradient"},
     "elbo_difference": {"color": _DIFFERENCE, "marker": "v", "label": "ELBO gradient, L1 − L1"},
 }
+_REGIMES = {
+    "exact": "exact expectations",
+    "antithetic_pair": "an antithetic pair per step",
+    "one_sample": "one sample per step",
+}
 _OBJECTIVES = {
     "L1": r"L1 = $\log P(D^{tr} \cup D^{val} \mid \Theta)$",
     "L2": r"L2 = $\log P(D^{val} \mid D^{tr}, \Theta)$",
@@ -134,29 +139,28 @@ def _variance_ratios(axes: Axes, results: Results) -> None:
 def appendix_figure_1(results: Results, path: pathlib.Path) -> None:
     """Errors for L1 above and L2 below; right the bound of A.3 and the variance ratio of A.2."""
     errors = results["metrics"]["error"]
-    with style.figure(path, 10.5, 6.2) as figure:
-        panels = figure.subplots(2, 3)
+    with style.figure(path, 13.6, 6.2) as figure:
+        panels = figure.subplots(2, 4)
         for row, (objective, title) in enumerate(_OBJECTIVES.items()):
-            exact, sampled = panels[row, 0], panels[row, 1]
-            _errors(exact, errors["exact"], objective)
-            _errors(sampled, errors["one_sample"], objective)
-            _decaying(sampled, errors["one_sample_decaying"], objective)
-            exact.set_ylabel(f"relative error, {title}")
-            for axes in (exact, sampled):
+            for axes, regime in zip(panels[row], _REGIMES, strict=False):
+                _errors(axes, errors[regime], objective)
+            _decaying(panels[row, 2], errors["one_sample_decaying"], objective)
+            panels[row, 0].set_ylabel(f"relative error, {title}")
+            for axes in panels[row, :3]:
                 _step_axis(axes, results["inner_steps"])
                 axes.legend(fontsize=8)
         look = {"color": "0.3", "linestyle": (0, (4, 2)), "linewidth": 1.1}
-        sampled = panels[0, 1]
+        sampled = panels[0, 2]
         (decaying,) = sampled.plot([], [], **look)
         handles, labels = sampled.get_legend_handles_labels()
         sampled.legend([*handles, decaying], [*labels, "the same, rate decaying to 0"], fontsize=8)
-        panels[0, 0].set_title("exact expectations")
-        panels[0, 1].set_title("one sample per step")
-        _bounds(panels[0, 2], results["metrics"]["bound"])
-        _step_axis(panels[0, 2], results["inner_steps"])
-        panels[0, 2].set_title("bound of A.3, exact expectations")
-        panels[0, 2].set_ylabel("relative to |g*|, L1")
-        panels[0, 2].legend(fontsize=8, loc="lower left")
-        _variance_ratios(panels[1, 2], results)
-        panels[1, 2].set_title("variance of the L2 estimator (A.2)")
-        panels[1, 2].legend(fontsize=7)
+        for axes, name in zip(panels[0], _REGIMES.values(), strict=False):
+            axes.set_title(name)
+        _bounds(panels[0, 3], results["metrics"]["bound"])
+        _step_axis(panels[0, 3], results["inner_steps"])
+        panels[0, 3].set_title("bound of A.3, exact expectations")
+        panels[0, 3].set_ylabel("relative to |g*|, L1")
+        panels[0, 3].legend(fontsize=8, loc="lower left")
+        _variance_ratios(panels[1, 3], results)
+        panels[1, 3].set_title("variance of the L2 estimator (A.2)")
+        panels[1, 3].legend(fontsize=7)
