@@ -167,7 +167,11 @@ def half_cheetah_preset(name: str, algorithm: str) -> HalfCheetahConfig:
     chosen = dict(_numbers(name, algorithm))
     if name == "tuned":
         chosen |= {"discount": 0.99, "gae_lambda": 0.95, "action_std": 1.0}
-        chosen["inner_learning_rate"] = 0.05
+        if algorithm in ("maml", "meta_sgd"):
+            # With the Hessian of log_prob MAML did not learn to adapt at either rate.
+            chosen |= {"surrogate": "ratio", "inner_learning_rate": 0.1}
+        else:
+            chosen["inner_learning_rate"] = 0.05
         if chosen.get("query_steps"):
             chosen["query_steps"] = 1
         if algorithm != "reptile":
