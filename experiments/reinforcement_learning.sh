@@ -32,9 +32,12 @@ commands() {
       echo "half_cheetah $algorithm $seed --algorithm=$algorithm --meta_steps=200 $reduced"
     done
   done
-  for algorithm in gem_bml reptile pretrain; do
+  for algorithm in gem_bml fomaml pretrain; do
     echo "half_cheetah $algorithm 0 --algorithm=$algorithm --meta_steps=200 $reduced"
   done
+  # The surrogate whose second derivative keeps MAML from learning.
+  echo "half_cheetah maml_log_prob 0 --algorithm=maml --meta_steps=200 $reduced" \
+    "--config.surrogate=log_prob --config.inner_learning_rate=0.05"
   # Oracles: a policy for each goal alone.
   for goal in 1 -1; do
     echo "half_cheetah oracle_$goal 0 --algorithm=pretrain --goal=$goal --meta_steps=150 $reduced" \

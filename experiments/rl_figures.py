@@ -74,7 +74,7 @@ def returns_against_updates(
         margin = 0.5 * (highest - lowest) or 1.0
         # Nor may the interval of two seeds, which is many times their distance, flatten the rest.
         axes.set_ylim(lowest - margin, max([highest, *levels]) + 0.4 * margin)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=7, handlelength=3.6)
 
 
 def _references(axes: Any, references: dict[str, Any]) -> None:
