@@ -17,6 +17,8 @@ commands() {
   for seed in 0 1 2; do
     echo "navigation gem_bml_plus $seed --algorithm=gem_bml_plus --meta_steps=500"
     echo "navigation maml $seed --algorithm=maml --meta_steps=1000"
+    echo "navigation maml_log_prob $seed --algorithm=maml --meta_steps=1000" \
+      "--config.surrogate=log_prob"
     echo "navigation gem_bml $seed --algorithm=gem_bml --meta_steps=500"
     echo "navigation reptile $seed --algorithm=reptile --meta_steps=500"
   done
