@@ -17,7 +17,7 @@ from gembml.optimizers import (
 )
 from gembml.optimizers.by_name import (
     OptaxNameError,
-    complaint,
+    moves,
     optax_transformation,
 )
 from gembml.optimizers.clip import clip_norm
@@ -28,10 +28,13 @@ def _optax(
     field: str, name: str, rate: optax.ScalarOrSchedule, *, differentiated: bool = False
 ) -> optax.GradientTransformation:
     try:
-        return optax_transformation(name, rate, differentiated=differentiated)
+        transformation = optax_transformation(name, rate, differentiated=differentiated)
     except OptaxNameError as error:
-        schedules = "; with a number as its rate it works" if complaint(name) is None else ""
-        raise OptionError(f"config.{field}={name} cannot be used: {error}{schedules}.") from error
+        rates = "; and its rate must be a number, not a schedule" if callable(rate) else ""
+        raise OptionError(f"config.{field}={name} cannot be used: {error}{rates}.") from error
+    if not moves(name):
+        raise OptionError(f"config.{field}={name} cannot be used: its steps are zero.")
+    return transformation
 
 
 def _inner_rate(

@@ -203,11 +203,13 @@ def test_optimizers_without_a_usable_derivative_are_refused_where_one_is_needed(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"inner_optimizer": "sm3", "later_rate": 0.5}, "with a number as its rate it works"),
-        ({"meta_optimizer": "sm3", "meta_schedule": "cosine"}, "with a number as its rate"),
+        ({"inner_optimizer": "sm3", "later_rate": 0.5}, "its rate must be a number"),
+        ({"meta_optimizer": "sm3", "meta_schedule": "cosine"}, "its rate must be a number"),
+        ({"inner_optimizer": "set_to_zero"}, "its steps are zero"),
+        ({"inner_optimizer": "lbfgs"}, "'value_fn'"),
     ],
 )
-def test_an_optimizer_without_schedules_is_refused_where_one_is_needed(options, reason):
+def test_an_optimizer_that_cannot_be_used_is_refused_when_the_learner_is_built(options, reason):
     with pytest.raises(OptionError, match=reason):
         learner_of("fomaml", **options)
 

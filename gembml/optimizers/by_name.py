@@ -34,6 +34,21 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
         raise OptaxNameError("it is not of the form name or name(argument=value)") from error
 
 
+def _named(text: str) -> tuple[str, Any, dict[str, Any]]:
+    """The function that ``text`` names, and its arguments, which it has; JAX is not used."""
+    name, arguments = _parse(text)
+    builder = getattr(optax, name, None) or getattr(optax.contrib, name, None)
+    if not name.isidentifier() or not callable(builder):
+        raise OptaxNameError(f"optax has no transformation {name}")
+    if "learning_rate" in arguments:
+        raise OptaxNameError("its learning rate is an option of its own")
+    try:
+        inspect.signature(builder).bind_partial(**arguments)
+    except (TypeError, ValueError) as error:
+        raise OptaxNameError(f"optax.{name} {error}") from error
+    return name, builder, arguments
+
+
 def optax_transformation(
     text: str, learning_rate: optax.ScalarOrSchedule, *, differentiated: bool = False
 ) -> optax.GradientTransformation:
@@ -57,12 +72,7 @@ def optax_transformation(
         more than gradients and parameters, or draws noise: from a key of its own, which would be
         the same for every task.
     """
-    name, arguments = _parse(text)
-    builder = getattr(optax, name, None) or getattr(optax.contrib, name, None)
-    if not name.isidentifier() or not callable(builder):
-        raise OptaxNameError(f"optax has no transformation {name}")
-    if "learning_rate" in arguments:
-        raise OptaxNameError("its learning rate is an option of its own")
+    name, builder, arguments = _named(text)
     try:
         parameters = inspect.signature(builder).parameters
         if differentiated:
@@ -99,16 +109,24 @@ def _steps(transformation: optax.GradientTransformation) -> tuple[Any, optax.Upd
     return jax.lax.scan(step, transformation.init(params), length=3)
 
 
-@functools.cache
 def complaint(text: str) -> str | None:
-    """Why :func:`optax_transformation` does not take ``text``, or its steps are zero; else None."""
+    """Why ``text`` cannot be the name of a transformation, if that shows without trying it.
+
+    Options are checked before JAX is told of its devices, and so without JAX.
+    """
     try:
-        _, updates = _steps(optax_transformation(text, 0.1))
+        _named(text)
     except OptaxNameError as error:
         return str(error)
-    if not any(bool(jnp.any(leaf)) for leaf in jax.tree.leaves(updates)):
-        return f"the steps of optax.{text} are zero"
     return None
+
+
+@functools.cache
+def moves(text: str) -> bool:
+    """Whether the transformation's steps are not all zero."""
+    with jax.ensure_compile_time_eval():  # learners are also built within traces
+        _, updates = _steps(optax_transformation(text, 0.1))
+        return any(bool(jnp.any(leaf)) for leaf in jax.tree.leaves(updates))
 
 
 @functools.cache
@@ -118,8 +136,11 @@ def has_usable_derivative(text: str) -> bool:
     Steps of a fixed length have one that is zero almost everywhere; steps in units of a norm, one
     that is infinite where the norm is zero, as it is behind dead ReLUs.
     """
-    transformation = optax_transformation(text, 0.1, differentiated=True)
+    with jax.ensure_compile_time_eval():  # learners are also built within traces
+        return _has_usable_derivative(optax_transformation(text, 0.1, differentiated=True))
 
+
+def _has_usable_derivative(transformation: optax.GradientTransformation) -> bool:
     def end(gradient: jax.Array, params: Any, change: float) -> Any:
         state = transformation.init(params)
         for step in range(6):
