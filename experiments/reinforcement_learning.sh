@@ -60,6 +60,8 @@ done | xargs -P "$jobs" -I{} sh -c "$python -m {}" || failed=1
 "$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus/seed_0 \
   --tasks=100 --workdir=runs/rl/exploration_study
 "$python" -m experiments.benchmark_rl --cpu_devices=2 --devices=2 --workdir=runs/rl/benchmark
+"$python" -m experiments.benchmark_rl --environment=half_cheetah --backend=spring --timing=rllab \
+  --config.meta_batch=8 --config.tasks_at_once=8 --workdir=runs/rl/benchmark_half_cheetah
 for results in runs/rl/*/*/seed_*/results.json runs/rl/*/*.json; do
   mkdir -p "experiments/results/rl/$(dirname "${results#runs/rl/}")"
   cp "$results" "experiments/results/rl/${results#runs/rl/}"
