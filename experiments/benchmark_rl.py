@@ -17,7 +17,9 @@ from typing import Any
 
 from absl import flags
 
-if "--environment=half_cheetah" in sys.argv:  # XLA reads its flags before absl reads these
+if any(
+    argument.endswith("half_cheetah") for argument in sys.argv
+):  # XLA reads its flags before absl reads these
     from experiments import physics_flags  # noqa: F401
 # isort: split
 from experiments import command_line  # before jax: it sets XLA's flags

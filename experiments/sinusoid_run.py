@@ -107,9 +107,9 @@ def _finish(
             "nll_ci95": _by_step(steps, ci95(metrics.nll)),
             "coverage90": _by_step(steps, metrics.coverage90.mean(axis=0)),
         },
-        "validation": {name: trained[-1][name] for name in ("mse_0", "mse_1", "mse_10")},
+        "validation": {n: v for n, v in (trained or [{}])[-1].items() if n.startswith("mse_")},
         # Of all tasks of training, those whose meta-gradient counted as zero.
-        "lost_tasks": float(np.mean([row.get("lost_tasks", 0.0) for row in trained])),
+        "lost_tasks": float(np.mean([row.get("lost_tasks", 0.0) for row in trained] or [0.0])),
         "predictive_noise_std": noise_std,
         **more,
         **provenance(),

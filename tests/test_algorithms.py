@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gembml import ALGORITHMS, LearnerConfig, MetaLearner, OptionError, make_learner, meta_steps
+from gembml.optimizers.by_name import optax_transformation
 from tests import toy
 
 STEPS = 300
@@ -184,7 +185,45 @@ def test_online_em_with_a_step_above_one_is_refused(schedule):
         )
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "adan", "rmsprop", "yogi"])
+# Optax's optimizers that need a learning rate only, and take a schedule.
+_OPTIMIZERS = [
+    "adabelief",
+    "adadelta",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamaxw",
+    "adamw",
+    "adan",
+    "amsgrad",
+    "fromage",
+    "lamb",
+    "lars",
+    "lion",
+    "novograd",
+    "optimistic_gradient_descent",
+    "radam",
+    "rmsprop",
+    "sgd",
+    "sign_sgd",
+    "yogi",
+]
+_NO_DERIVATIVE = ("adafactor", "lamb", "lars", "lion", "novograd", "radam", "sign_sgd", "trpo")
+
+
+@pytest.mark.parametrize("optimizer", _OPTIMIZERS)
+def test_every_optax_optimizer_takes_a_learning_rate_and_steps(optimizer):
+    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
+    transformation = optax_transformation(optimizer, 0.1)
+    state = transformation.init(params)
+    for _ in range(2):
+        updates, state = transformation.update(params, state, params)
+    assert all_finite(updates)
+    assert any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(updates))
+
+
+@pytest.mark.parametrize("optimizer", sorted({*_OPTIMIZERS} - {*_NO_DERIVATIVE}))
 def test_maml_through_an_optimizer_is_finite_where_a_gradient_is_zero(optimizer):
     # Behind dead ReLUs gradients are exactly zero, and so is what the root is taken of.
     learner = learner_of("maml", inner_optimizer=optimizer)
@@ -192,7 +231,7 @@ def test_maml_through_an_optimizer_is_finite_where_a_gradient_is_zero(optimizer)
     assert all_finite((state, metrics))
 
 
-@pytest.mark.parametrize("optimizer", ["adafactor", "lion", "sign_sgd", "trpo"])
+@pytest.mark.parametrize("optimizer", _NO_DERIVATIVE)
 def test_optimizers_without_a_usable_derivative_are_refused_where_one_is_needed(optimizer):
     with pytest.raises(OptionError, match="no usable derivative"):
         learner_of("maml", inner_optimizer=optimizer)

@@ -47,5 +47,5 @@ def test_memory_of_meta_gradients_from_values_does_not_grow_with_inner_steps(nam
 )
 def test_memory_of_meta_gradients_through_the_inner_loop_is_linear_in_its_steps(name):
     first, middle, last = (temporary_bytes(name, steps) for steps in (10, 30, 50))
-    assert middle - first > 0
+    assert last > 2 * first
     assert last - middle == pytest.approx(middle - first, rel=0.05)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from gembml.gaussian import Gaussian
+from gembml.optimizers.clip import shortening
 from gembml.options import OptionError
 
 
@@ -56,9 +57,7 @@ def clip_mean_in_fisher_norm(max_norm: float) -> optax.GradientTransformation:
         whitened = jax.tree.map(
             lambda g, ls: g if ls is None else jnp.exp(ls) * g, updates.mean, params.log_std
         )
-        # Not the norm at least so long: its derivative at 0 is not a number.
-        square = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(whitened))
-        scale = jnp.minimum(1.0, max_norm / jnp.sqrt(jnp.maximum(square, 1e-24)))
+        scale = shortening(whitened, max_norm)
         return updates._replace(mean=jax.tree.map(lambda g: scale * g, updates.mean)), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
