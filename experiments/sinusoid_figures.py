@@ -4,6 +4,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from experiments import style
 
@@ -51,6 +52,7 @@ def error_against_steps(results: dict[str, Any], path: pathlib.Path) -> None:
         axes.fill_between(steps, mse - half, mse + half, color=colour, alpha=0.2, linewidth=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("adaptation steps")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("test MSE")
         axes.set_title(f"{results['setting']} setting, {results['meta_steps']:,} meta-steps")
         axes.legend()
