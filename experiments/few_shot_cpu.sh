@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The README's few-shot results on CPU cores: 32 filters, 4 tasks per meta-step.
+# RESULTS.md's few-shot results on CPU cores: 32 filters, 4 tasks per meta-step.
 #
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
@@ -35,5 +35,5 @@ mkdir -p experiments/results/few_shot_cpu/variance_study
 cp runs/few_shot_cpu/variance_study/variance_study.json experiments/results/few_shot_cpu/variance_study/
 cp runs/few_shot_cpu/variance_study/variance_study.png experiments/results/variance_study.png
 cp "$run"/episodes.png experiments/results/episodes.png
-"$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
+"$python" -m experiments.report experiments/results --output=experiments/results --into=RESULTS.md
 exit "$failed"

@@ -50,5 +50,5 @@ for results in runs/few_shot/*/*/seed_*/results.json; do
   mkdir -p "experiments/results/few_shot/$(dirname "${results#runs/few_shot/}")"
   cp "$results" "experiments/results/few_shot/${results#runs/few_shot/}"
 done
-"$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
+"$python" -m experiments.report experiments/results --output=experiments/results --into=RESULTS.md
 exit "$failed"

@@ -42,5 +42,5 @@ for results in runs/half_cheetah/*/*/seed_*/results.json; do
   mkdir -p "experiments/results/half_cheetah/$(dirname "${results#runs/half_cheetah/}")"
   cp "$results" "experiments/results/half_cheetah/${results#runs/half_cheetah/}"
 done
-"$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
+"$python" -m experiments.report experiments/results --output=experiments/results --into=RESULTS.md
 exit "$failed"

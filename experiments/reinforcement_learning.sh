@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The README's reinforcement-learning results on CPU cores: 2D navigation, and half-cheetah at a
+# RESULTS.md's reinforcement-learning results on CPU cores: 2D navigation, and half-cheetah at a
 # reduced size.
 #
 #   experiments/reinforcement_learning.sh [JOBS]
@@ -71,5 +71,5 @@ cp runs/rl/navigation/gem_bml_plus/seed_1/trajectories.png \
   experiments/results/navigation_trajectories.png
 cp runs/rl/half_cheetah/gem_bml_plus/seed_0/film_strip.png \
   experiments/results/half_cheetah_film_strip.png
-"$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
+"$python" -m experiments.report experiments/results --output=experiments/results --into=RESULTS.md
 exit "$failed"

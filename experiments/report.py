@@ -1,9 +1,9 @@
 """Every table and figure from the runs' ``results.json``.
 
-    python -m experiments.report DIR... --output=DIR [--readme=README.md]
+    python -m experiments.report DIR... --output=DIR [--into=RESULTS.md]
 
 Finds all ``results.json`` below the given directories and writes ``report.md`` and figures into
-``--output``. With ``--readme`` the same text also replaces what stands between the lines
+``--output``. With ``--into`` the same text also replaces what stands between the lines
 ``<!-- results:begin -->`` and ``<!-- results:end -->`` of that file.
 """
 
@@ -46,27 +46,27 @@ def render(inputs: Inputs, output: pathlib.Path) -> str:
     return "\n\n".join(sections)
 
 
-def replaced(readme: str, report: str, figures: str) -> str:
-    """``readme`` with ``report`` between its markers, and image links that begin with ``figures``.
+def replaced(text: str, report: str, figures: str) -> str:
+    """``text`` with ``report`` between its markers, and image links that begin with ``figures``.
 
     Raises:
       InputError: if the two markers are not there once each, in order.
 
     """
     if (
-        readme.count(BEGIN) != 1
-        or readme.count(END) != 1
-        or readme.index(BEGIN) > readme.index(END)
+        text.count(BEGIN) != 1
+        or text.count(END) != 1
+        or text.index(BEGIN) > text.index(END)
     ):
-        raise InputError(f"--readme must name a file that holds one {BEGIN} and then one {END}.")
+        raise InputError(f"--into must name a file that holds one {BEGIN} and then one {END}.")
     prefix = "" if figures == "." else figures + "/"
     report = re.sub(r"\]\((?=[\w.-]+\.png\))", lambda _: f"]({prefix}", report)
-    before, rest = readme.split(BEGIN)
+    before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{report}\n{END}{rest.split(END)[1]}"
 
 
 _OUTPUT = flags.DEFINE_string("output", None, "directory for report.md and the figures")
-_README = flags.DEFINE_string("readme", None, "file whose results section is replaced")
+_INTO = flags.DEFINE_string("into", None, "file whose results section is replaced")
 
 
 def _read(path: str) -> str:
@@ -74,7 +74,7 @@ def _read(path: str) -> str:
         return pathlib.Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"--readme={path} cannot be read ({error.strerror}): name a text file."
+            f"--into={path} cannot be read ({error.strerror}): name a text file."
         ) from error
 
 
@@ -84,9 +84,9 @@ def main(argv: list[str]) -> None:
         raise InputError("Name at least one directory that holds runs.")
     if not _OUTPUT.value:
         raise InputError("--output=DIR is needed: the directory to write to.")
-    readme = _read(_README.value) if _README.value else ""
-    if _README.value:
-        replaced(readme, "", ".")  # missing markers show before anything is written
+    text = _read(_INTO.value) if _INTO.value else ""
+    if _INTO.value:
+        replaced(text, "", ".")  # missing markers show before anything is written
     inputs = find_results(argv[1:])
     for line in inputs.skipped:
         print(f"Skipped {line}")
@@ -95,11 +95,11 @@ def main(argv: list[str]) -> None:
     (output / "report.md").write_text(f"# Results\n\n{report}\n", encoding="utf-8")
     count = len(inputs.results)
     print(f"{count} result{'' if count == 1 else 's'}: {output / 'report.md'}")
-    if _README.value:
-        file = pathlib.Path(_README.value)
+    if _INTO.value:
+        file = pathlib.Path(_INTO.value)
         figures = os.path.relpath(output.resolve(), file.resolve().parent)
         file.write_text(
-            replaced(readme, report, pathlib.Path(figures).as_posix()), encoding="utf-8"
+            replaced(text, report, pathlib.Path(figures).as_posix()), encoding="utf-8"
         )
         print(f"Results replaced in {file}")
 

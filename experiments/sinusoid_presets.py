@@ -86,7 +86,7 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1} | _rates(6e-5, 3e-3)},
         "bmaml": {"default": _PARTICLES | _rates(2e-4, 3e-3), "*": _PARTICLES | _rates(6e-4, 3e-3)},
         "emaml": {
-            "default": _LIMITED | {"num_particles": 5} | _rates(3e-3, 3e-3),
+            "default": _LIMITED | {"num_particles": 5} | _rates(0.01, 3e-3),
             "*": _LIMITED
             | {"num_particles": 5, "max_inner_gradient_norm": 30.0}
             | _rates(0.01, 3e-3),
@@ -100,7 +100,7 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
             | {"curvature": "gauss_newton"}
             | _rates(3e-3, 3e-3)
         },
-        "meta_sgd": {"default": _LIMITED | _rates(3e-3, 3e-3), "*": _LIMITED | _rates(0.01, 3e-3)},
+        "meta_sgd": {"*": _LIMITED | _rates(0.01, 3e-3)},
         "pretrain": {"default": _POINT | _rates(0.01, 3e-3), "*": _POINT | _rates(1e-3, 3e-3)},
         "reptile": {
             "*": _POINT

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every run of the README's results table and of appendix C, then the tables and figures.
+# Every run of RESULTS.md's results table and of appendix C, then the tables and figures.
 #
 #   experiments/table.sh [JOBS]
 #
@@ -63,6 +63,6 @@ for results in runs/table/*/results.json runs/table/*/*/seed_*/results.json; do
   mkdir -p "experiments/results/$(dirname "${results#runs/table/}")"
   cp "$results" "experiments/results/${results#runs/table/}"
 done
-"$python" -m experiments.report experiments/results --output=experiments/results --readme=README.md
+"$python" -m experiments.report experiments/results --output=experiments/results --into=RESULTS.md
 cp runs/table/challenging/gem_bml_plus/seed_0/predictions.png experiments/results/predictions.png
 exit "$failed"
