@@ -43,9 +43,9 @@ commands() {
     done
     echo "--algorithm=reptile --config.inner_learning_rate=0.01 --config.meta_learning_rate=1.0" \
       "$base/reptile_search"
-    for algorithm in gem_bml_plus gem_bml; do
-      echo "--algorithm=$algorithm --config.meta_learning_rate=0.003 $base/${algorithm}_search"
-    done
+    echo "--algorithm=gem_bml_plus --config.meta_learning_rate=0.003 $base/gem_bml_plus_search"
+    echo "--algorithm=gem_bml --config.inner_learning_rate=0.3" \
+      "--config.meta_learning_rate=0.003 $base/gem_bml_search"
     [ "$setting" = default ] || echo "--algorithm=gem_bml_plus" \
       "--config.meta_log_std_multiplier=0.03 $base/gem_bml_plus_slow_std"
   done
