@@ -3,17 +3,25 @@
 import inspect
 
 from experiments import style
+from experiments.sinusoid_presets import PRESETS, preset
 from gembml import ALGORITHMS
 from gembml.optimizers.by_name import WORDS
 
-_HEADER = ("--algorithm", "posterior", "meta-gradient", "objective", "source")
+_HEADER = ("--algorithm", "posterior", "meta-gradient", "objective", "inner optimizer", "source")
+
+
+def _inner_optimizer(algorithm: str) -> str:
+    """That of the sinusoid's preset, if the algorithm has one there."""
+    if algorithm not in PRESETS["tuned"]:
+        return "-"
+    return preset("tuned", algorithm, "default").inner_optimizer
 
 
 def algorithm_table() -> str:
     """Every row with its choices, what it is called and computes, and the inner optimizers."""
     rows = [_HEADER]
     rows += [
-        (name, row.family, row.estimator, row.objective, row.reference)
+        (name, row.family, row.estimator, row.objective, _inner_optimizer(name), row.reference)
         for name, row in ALGORITHMS.items()
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
@@ -28,6 +36,7 @@ def algorithm_table() -> str:
         lines.append(f"{style.LABELS.get(name, name)}: {text.split(': ', maxsplit=1)[-1]}")
     lines += [
         "",
+        "Inner optimizer: of the sinusoid's preset; it is an option.",
         "Objectives: L1 = log P(D^tr u D^val | Theta), L2 = log P(D^val | D^tr, Theta).",
         "Inner optimizers (--config.inner_optimizer): natural_gradient (Gaussian posteriors), trpo "
         "(problems with a divergence, without derivatives through the inner loop), or "

@@ -23,16 +23,19 @@ class Platipus(NamedTuple):
     """(mu_Theta, sigma_Theta): p(theta)."""
     query_log_std: Params
     """log v_q / 2: the spread of q(theta | D^val) in training."""
-    multipliers: jax.Array
-    """``[2]``: the rates gamma_p, gamma_q in units of the inner learning rate."""
+    prior_multiplier: Params
+    """gamma_p: the rate of each weight's step towards D^tr, in units of the inner learning rate."""
+    query_multiplier: Params
+    """gamma_q: that of its step towards D^val in training, in the same units."""
 
 
 def family(log_std_init: float | jax.Array) -> Family:
-    """Both spreads start at exp(``log_std_init``), both rates at the inner learning rate."""
+    """Both spreads start at exp(``log_std_init``), all rates at the inner learning rate."""
 
     def init(key: Key, init_params: Callable[[Key], Params]) -> Platipus:
         prior = around(init_params(key), log_std_init)
-        return Platipus(prior, prior.log_std, jnp.ones(2))
+        ones = jax.tree.map(jnp.ones_like, prior.mean)
+        return Platipus(prior, prior.log_std, ones, ones)
 
     return Family(init=init, sample=sample)
 
@@ -42,7 +45,10 @@ def ascend(
     params: Params,
     data: Data,
     rate: float | jax.Array,
+    multiplier: Params | None = None,
 ) -> Params:
-    """One step of SGD: params + rate * grad log P(data | params)."""
+    """One step of SGD: params + rate * multiplier o grad log P(data | params)."""
     gradient = jax.grad(log_likelihood)(params, data)
+    if multiplier is not None:
+        gradient = jax.tree.map(jnp.multiply, multiplier, gradient)
     return jax.tree.map(lambda p, g: p + rate * g, params, gradient)

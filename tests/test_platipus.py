@@ -24,10 +24,13 @@ slope = jax.jit(jax.grad(log_likelihood))
 
 
 def make_prior(seed: int) -> Platipus:
-    keys = jax.random.split(jax.random.key(seed), 2)
+    keys = jax.random.split(jax.random.key(seed), 4)
     prior = Gaussian(make_weights(seed), jax.random.uniform(keys[0], (3,), minval=-1.5, maxval=0.0))
     return Platipus(
-        prior, jax.random.uniform(keys[1], (3,), minval=-2.0, maxval=-0.5), jnp.array([0.7, 1.6])
+        prior,
+        jax.random.uniform(keys[1], (3,), minval=-2.0, maxval=-0.5),
+        jax.random.uniform(keys[2], (3,), minval=0.5, maxval=1.0),
+        jax.random.uniform(keys[3], (3,), minval=1.0, maxval=1.6),
     )
 
 
@@ -44,7 +47,7 @@ def test_the_gradient_is_that_of_algorithm_1_s_bound_by_hand(num_steps, kl_weigh
     def bound(prior: Platipus):
         mu, sigma = prior.prior.mean, jnp.exp(prior.prior.log_std)
         v_q = jnp.exp(2 * prior.query_log_std)
-        gamma_p, gamma_q = ALPHA * prior.multipliers
+        gamma_p, gamma_q = ALPHA * prior.prior_multiplier, ALPHA * prior.query_multiplier
         q_mean = mu + gamma_q * jax.grad(log_likelihood)(mu, task.query)
         p_mean = mu + gamma_p * jax.grad(log_likelihood)(mu, task.support)
         phi = q_mean + jnp.sqrt(v_q) * noise
@@ -66,15 +69,16 @@ def test_without_spread_and_with_rates_of_zero_it_is_maml(num_steps):
     # weights, times derivatives of order 10.
     task, weights = make_task(1), make_weights(1)
     spread = gaussian.around(weights, -12.0)
-    prior = Platipus(spread, spread.log_std, jnp.zeros(2))
+    prior = Platipus(spread, spread.log_std, jnp.zeros(3), jnp.zeros(3))
     gradient = estimator(num_steps)(KEY, prior, task)
     maml = backprop(problem(), point(log_likelihood, optax.sgd(ALPHA)), num_steps)
     expected = jax.jit(maml)(KEY, Delta(weights), task).mean
     np.testing.assert_allclose(gradient.prior.mean, expected, atol=1e-4)
     # The rates' gradients there: gamma_q moves theta along the query's gradient at mu, gamma_p only
     # enters the KL, which is flat.
-    by_hand = ALPHA * expected_of_theta(weights, task, num_steps) @ slope(weights, task.query)
-    np.testing.assert_allclose(gradient.multipliers, [0.0, by_hand], atol=1e-4)
+    by_hand = ALPHA * expected_of_theta(weights, task, num_steps) * slope(weights, task.query)
+    np.testing.assert_allclose(gradient.prior_multiplier, 0.0, atol=1e-4)
+    np.testing.assert_allclose(gradient.query_multiplier, by_hand, atol=1e-4)
 
 
 def expected_of_theta(weights, task, num_steps: int):
@@ -91,7 +95,7 @@ def expected_of_theta(weights, task, num_steps: int):
 def test_a_weight_of_zero_leaves_nothing_of_the_prior_s_spread_and_rate():
     gradient = estimator(2, kl_weight=0.0)(KEY, make_prior(2), make_task(2))
     np.testing.assert_array_equal(gradient.prior.log_std, 0.0)
-    np.testing.assert_array_equal(gradient.multipliers[0], 0.0)
+    np.testing.assert_array_equal(gradient.prior_multiplier, 0.0)
 
 
 def test_meta_test_shifts_draws_of_the_prior_by_gamma_p_and_descends_from_each():
@@ -99,7 +103,7 @@ def test_meta_test_shifts_draws_of_the_prior_by_gamma_p_and_descends_from_each()
     inference = platipus_inference(log_likelihood, ALPHA, 4)
     path = trajectory(inference, KEY, prior, lambda *_: support, 3).weights
     assert path.shape == (4, 4, 3)
-    shift = ALPHA * prior.multipliers[0] * slope(prior.prior.mean, support)
+    shift = ALPHA * prior.prior_multiplier * slope(prior.prior.mean, support)
     step = jax.vmap(lambda w: w + ALPHA * jax.grad(log_likelihood)(w, support))
     np.testing.assert_allclose(path[1], step(path[0] + shift), rtol=RTOL)
     np.testing.assert_allclose(path[2], step(path[1]), rtol=RTOL)
@@ -119,4 +123,5 @@ def test_the_family_starts_with_equal_spreads_and_rates_of_one():
     prior = family(-2.0).init(KEY, lambda key: {"w": jax.random.normal(key, (2, 3))})
     np.testing.assert_array_equal(prior.prior.log_std["w"], np.full((2, 3), -2.0))
     np.testing.assert_array_equal(prior.query_log_std["w"], np.full((2, 3), -2.0))
-    np.testing.assert_array_equal(prior.multipliers, [1.0, 1.0])
+    for multiplier in (prior.prior_multiplier, prior.query_multiplier):
+        np.testing.assert_array_equal(multiplier["w"], np.ones((2, 3)))

@@ -205,7 +205,8 @@ def platipus(prior: Platipus, task: Task, key: Key) -> Platipus:
     noise = standard_normal_like(jax.random.split(key, 3)[2], prior.prior.mean)
 
     def bound(prior: Platipus) -> jax.Array:
-        mean, (prior_rate, query_rate) = prior.prior.mean, RATE * prior.multipliers
+        mean = prior.prior.mean
+        prior_rate, query_rate = RATE * prior.prior_multiplier, RATE * prior.query_multiplier
         p = Gaussian(mean + prior_rate * slope(mean, task.support), prior.prior.log_std)
         q = Gaussian(mean + query_rate * slope(mean, task.query), prior.query_log_std)
         weights = q.mean + jnp.exp(q.log_std) * noise
@@ -328,7 +329,8 @@ def make_prior(name: str) -> Any:
     mean = 0.7 * jax.random.normal(keys[0], (3,))
     uniform = jax.random.uniform(keys[1], (3,), minval=-0.8, maxval=0.1)
     if name == "platipus":
-        return Platipus(Gaussian(mean, uniform), uniform[::-1] - 0.3, jnp.array([0.7, 1.6]))
+        rates = jnp.array([0.7, 1.2, 0.9])
+        return Platipus(Gaussian(mean, uniform), uniform[::-1] - 0.3, rates, 2.0 - rates)
     if name == "meta_sgd":
         return LearnedRates(mean, jnp.array([0.6, 1.0, 1.7]))
     if ALGORITHMS[name].family == "gaussian":
@@ -388,7 +390,8 @@ def adapted(name: str, prior: Any, start: Any, data: Data) -> Any:
         case "emaml":
             end = Particles(jnp.stack([descended(weights, data) for weights in prior.weights]))
         case "platipus":  # Algorithm 2; its start is drawn from p(theta)
-            weights = start.weights + prior.multipliers[0] * RATE * slope(prior.prior.mean, data)
+            shift = prior.prior_multiplier * RATE * slope(prior.prior.mean, data)
+            weights = start.weights + shift
             for _ in range(STEPS):
                 weights = weights + RATE * jax.vmap(slope, (0, None))(weights, data)
             end = Particles(weights)

@@ -14,7 +14,7 @@ from gembml.algorithms import (
 )
 from gembml.algorithms.parts import Algorithm, Parts
 from gembml.base import MetaLearner, Problem
-from gembml.builders import max_task_norm, meta_optimizer
+from gembml.builders import inner_optimizer, max_task_norm, meta_optimizer
 from gembml.config import LearnerConfig
 from gembml.learner import meta_learner
 from gembml.optimizers import trust_region
@@ -46,7 +46,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         gaussian_posterior.elbo_difference,
         "gaussian",
         _THROUGH,
-        "L1 - L(D^tr)",
+        "L2 as L1 - L(D^tr)",
         "Zou & Lu 2020, Section 4",
     ),
     "kl_chaser": Algorithm(
@@ -82,20 +82,34 @@ def _has_usable_derivative(inner_optimizer: str) -> bool:
     return has_usable_derivative(inner_optimizer)
 
 
+# What only a Gaussian posterior has, and what to choose for another.
+_GAUSSIAN_CHOICES = {
+    ("inner_optimizer", "natural_gradient"): "sgd or another of optax's",
+    ("meta_optimizer", "online_em"): "adam or another of optax's",
+    ("meta_natural", True): "False",
+}
+
+
+def _check_not_gaussian(algorithm: str, family: str, config: LearnerConfig) -> None:
+    wrong = [
+        (f"config.{field}={value}", f"config.{field}: {instead}")
+        for (field, value), instead in _GAUSSIAN_CHOICES.items()
+        if getattr(config, field) == value
+    ]
+    if wrong:
+        values, choices = zip(*wrong, strict=True)
+        article = "particles as its" if family == "particles" else f"a {family}"
+        raise OptionError(
+            f"{' and '.join(values)} {'needs' if len(wrong) == 1 else 'need'} a Gaussian "
+            f"posterior, and {algorithm} has {article} posterior: choose {', and '.join(choices)}."
+        )
+
+
 def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) -> None:
     """Raise :class:`OptionError` for choices that do not go together."""
     row = ALGORITHMS[algorithm]
-    for field, value in (
-        ("inner_optimizer", "natural_gradient"),
-        ("meta_optimizer", "online_em"),
-        ("meta_natural", True),
-    ):
-        if row.family != "gaussian" and getattr(config, field) == value:
-            article = "particles as its" if row.family == "particles" else f"a {row.family}"
-            raise OptionError(
-                f"config.{field}={value} needs a Gaussian posterior, and {algorithm} has "
-                f"{article} posterior: choose another value."
-            )
+    if row.family != "gaussian":
+        _check_not_gaussian(algorithm, row.family, config)
     of_support = algorithm == "amortized_bml" and config.amortized_posterior == "support"
     if of_support and config.query_steps:
         raise OptionError(
@@ -113,6 +127,8 @@ def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) 
             f"prior, and {algorithm} has none to search along: choose another value."
         )
     differentiates = row.estimator in (_THROUGH, _CHASER, "Laplace")
+    if differentiates:
+        inner_optimizer(config, differentiated=True)  # refuses what cannot be used at all
     if differentiates and not _has_usable_derivative(config.inner_optimizer):
         raise OptionError(
             f"{algorithm} differentiates through the inner loop, and the steps of "

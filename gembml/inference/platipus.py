@@ -16,7 +16,7 @@ def platipus_inference(
     learning_rate: float | jax.Array,
     num_particles: int,
 ) -> Inference:
-    """Algorithm 2: theta ~ N(mu + gamma_p grad log P(D | mu), sigma^2), then SGD from each theta.
+    """Algorithm 2: theta ~ N(mu + gamma_p o grad log P(D | mu), sigma^2), then SGD from each theta.
 
     The first step makes both the shift by gamma_p and an SGD step; before it, particles are draws
     from p(theta).
@@ -32,7 +32,7 @@ def platipus_inference(
     ) -> InferenceState:
         mean = prior.prior.mean
         data = collect(keys.data, mean)
-        shifted = ascend(log_likelihood, mean, data, prior.multipliers[0] * learning_rate)
+        shifted = ascend(log_likelihood, mean, data, learning_rate, prior.prior_multiplier)
         weights = jax.tree.map(
             lambda w, s, m: jnp.where(state.optimizer_state, w, w + (s - m)),
             state.posterior.weights,

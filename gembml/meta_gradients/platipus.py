@@ -18,8 +18,8 @@ def platipus_gradient(
 ) -> MetaGradient:
     """The gradient of Algorithm 1's bound, one sample per task:
 
-        q(theta | D^val) = N(mu + gamma_q grad log P(D^val | mu), v_q),  theta ~ q
-        p(theta | D^tr)  = N(mu + gamma_p grad log P(D^tr | mu), sigma^2)
+        q(theta | D^val) = N(mu + gamma_q o grad log P(D^val | mu), v_q),  theta ~ q
+        p(theta | D^tr)  = N(mu + gamma_p o grad log P(D^tr | mu), sigma^2)
         phi              = ``num_steps`` SGD steps on log P(D^tr | .) from theta
         bound            = log P(D^val | phi) - kl_weight KL(q || p)
 
@@ -33,9 +33,11 @@ def platipus_gradient(
         step = functools.partial(ascend, problem.log_likelihood)
 
         def bound(prior: Platipus) -> jax.Array:
-            mean, (prior_rate, query_rate) = prior.prior.mean, prior.multipliers * learning_rate
-            q = Gaussian(step(mean, query, query_rate), prior.query_log_std)
-            p = Gaussian(step(mean, support, prior_rate), prior.prior.log_std)
+            mean = prior.prior.mean
+            towards_query = step(mean, query, learning_rate, prior.query_multiplier)
+            towards_support = step(mean, support, learning_rate, prior.prior_multiplier)
+            q = Gaussian(towards_query, prior.query_log_std)
+            p = Gaussian(towards_support, prior.prior.log_std)
             params = perturb(q, standard_normal_like(noise_key, mean))
             params, _ = jax.lax.scan(
                 lambda params, _: (step(params, support, learning_rate), None),

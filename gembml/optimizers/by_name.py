@@ -3,6 +3,7 @@
 import ast
 import functools
 import inspect
+import re
 from typing import Any
 
 import jax
@@ -87,6 +88,9 @@ def optax_transformation(
         state, _ = jax.eval_shape(lambda: _steps(transformation))
     except Exception as error:  # whatever a function that is no such transformation may raise
         reason = " ".join(str(error).split()) or type(error).__name__
+        missing = re.search(r"missing \d+ required .*arguments?: (.*)", reason)
+        if missing:
+            reason = f"it also needs {missing[1]}"
         raise OptaxNameError(f"optax.{name} does not take gradients alone: {reason}") from error
     if any(leaf.dtype == jnp.uint32 or _is_key(leaf.dtype) for leaf in jax.tree.leaves(state)):
         raise OptaxNameError(f"optax.{name} draws noise, the same for every task")
