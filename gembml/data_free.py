@@ -54,17 +54,26 @@ def moments(prior: Gaussian, posterior: Gaussian) -> Message:
 
 
 def client_message(
-    problem: Problem, inference: Inference, num_steps: int, *, objective: str
+    problem: Problem,
+    inference: Inference,
+    num_steps: int,
+    *,
+    query_steps: int | None = None,
+    query_inference: Inference | None = None,
+    objective: str,
 ) -> Callable[[Key, Gaussian, Task], Message]:
     """``(key, prior, task)`` -> what the client that owns ``task`` sends.
 
-    The client's half of :func:`gembml.meta_gradients.gem`: the same key gives the same posteriors.
+    The client's half of :func:`gembml.meta_gradients.gem`, with the same arguments: the same key
+    gives the same posteriors. Every weight must have a standard deviation of its own.
 
     Raises:
       OptionError: for another objective.
     """
     _check(objective)
-    posteriors = sequential_posteriors(problem, inference, num_steps)
+    posteriors = sequential_posteriors(
+        problem, inference, num_steps, query_steps, query_inference
+    )
 
     def message(key: Key, prior: Gaussian, task: Task) -> Message:
         posterior_support, posterior_all = posteriors(key, prior, task)

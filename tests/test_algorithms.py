@@ -249,8 +249,9 @@ def test_optimizers_without_a_usable_derivative_are_refused_where_one_is_needed(
     ],
 )
 def test_an_optimizer_that_cannot_be_used_is_refused_when_the_learner_is_built(options, reason):
-    with pytest.raises(OptionError, match=reason):
-        learner_of("fomaml", **options)
+    for name in ("fomaml", "maml", "bmaml"):  # with and without derivatives through its steps
+        with pytest.raises(OptionError, match=reason):
+            learner_of(name, **options)
 
 
 @pytest.mark.parametrize("name", ["gem_bml_plus", "fomaml", "imaml"])

@@ -110,6 +110,26 @@ def rows(condition) -> list[str]:
     return [name for name, row in ALGORITHMS.items() if holds(row)]
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"random_weights": "head"}, "random_weights must be all"),
+        ({"variance_per": "array"}, "variance_per must be weight"),
+        ({"log_std_relative": True}, "log_std_relative false"),
+    ],
+)
+def test_options_of_arrays_are_refused_for_weights_that_are_one_vector(options, reason):
+    assert reason in refusal("gem_bml_plus", **options)
+
+
+def test_one_sentence_names_all_that_a_point_estimate_cannot_have():
+    assert refusal("maml", inner_optimizer="natural_gradient", meta_natural=True) == (
+        "config.inner_optimizer=natural_gradient and config.meta_natural=True need a Gaussian "
+        "posterior, and maml has a delta posterior: choose config.inner_optimizer: sgd or another "
+        "of optax's, and config.meta_natural: False."
+    )
+
+
 @pytest.mark.parametrize("name", rows(lambda row: row.family != "gaussian"))
 @pytest.mark.parametrize(
     ("field", "value"),

@@ -1,5 +1,7 @@
 """A client's message gives the server Gradient-EM's meta-gradient, and nothing else is needed."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,20 @@ def test_the_server_s_gradient_is_that_of_gradient_em_with_the_data_at_hand(obje
         np.testing.assert_allclose(
             getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5 * scale
         )
+
+
+def test_clients_may_take_other_steps_on_their_query_data():
+    problem = toy.problem()
+    parts = OBJECTIVES["L2"](problem, CONFIG)
+    short = OBJECTIVES["L2"](problem, dataclasses.replace(CONFIG, inner_learning_rate=0.03))
+    options = {"query_steps": 2, "query_inference": short.inference, "objective": "L2"}
+    prior = parts.family.init(KEY, problem.init)
+    task = jax.tree.map(lambda a: a[0], toy.sample_tasks(KEY))
+    send = client_message(problem, parts.inference, CONFIG.inner_steps, **options)
+    found = server_gradient(prior, jax.jit(send)(KEY, prior, task), objective="L2").mean
+    estimator = gem(problem, parts.family, parts.inference, CONFIG.inner_steps, **options)
+    expected = jax.jit(estimator)(KEY, prior, task).mean
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * jnp.abs(expected).max())
 
 
 @either_objective

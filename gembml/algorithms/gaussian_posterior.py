@@ -1,5 +1,6 @@
 """Rows with a Gaussian posterior: the cells of the paper's Table 1, and its third column."""
 
+import jax
 import optax
 
 from gembml import gaussian
@@ -10,14 +11,36 @@ from gembml.config import LearnerConfig
 from gembml.inference import variational
 from gembml.meta_gradients import chaser, elbo_gradient, gem, normal_gamma_log_hyperprior
 from gembml.optimizers import on_mean, scale_log_std
+from gembml.options import OptionError
 
 
-def _family(config: LearnerConfig) -> Family:
+def _is_head(name: str) -> bool:
+    return "head" in name.split("/")
+
+
+def _family(problem: Problem, config: LearnerConfig) -> Family:
+    of_arrays = config.variance_per == "array" or config.log_std_relative
+    if of_arrays or config.random_weights == "head":
+        shapes = jax.eval_shape(problem.init, jax.random.key(0))
+        names = [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, _ in jax.tree_util.tree_leaves_with_path(shapes)
+        ]
+        if config.random_weights == "head" and not any(map(_is_head, names)):
+            raise OptionError(
+                "config.random_weights must be all for a network without a layer named head, "
+                "as this one is or as its weights are one vector."
+            )
+        if of_arrays and names == [""]:
+            raise OptionError(
+                "config.variance_per must be weight and config.log_std_relative false for this "
+                "problem, whose weights are one vector and not arrays."
+            )
     return gaussian.family(
         config.log_std_init,
         relative=config.log_std_relative,
         shared=config.variance_per == "array",
-        random=lambda name: config.random_weights == "all" or "head" in name.split("/"),
+        random=lambda name: config.random_weights == "all" or _is_head(name),
     )
 
 
@@ -42,7 +65,7 @@ def _query_steps(config: LearnerConfig) -> int:
 
 
 def _gem(problem: Problem, config: LearnerConfig, objective: str) -> Parts:
-    family, inference = _family(config), _inference(problem, config, differentiated=False)
+    family, inference = _family(problem, config), _inference(problem, config, differentiated=False)
     estimator = gem(
         problem,
         family,
@@ -78,14 +101,16 @@ def _elbo(problem: Problem, config: LearnerConfig, objective: str, **options) ->
         kl_weight=config.kl_weight,
         **options,
     )
-    return Parts(_family(config), inference, estimator)
+    return Parts(_family(problem, config), inference, estimator)
 
 
 def amortized_bml(problem: Problem, config: LearnerConfig) -> Parts:
-    """Amortized BML: equation (4) for L1, appendix B.4; Ravi & Beatson 2019.
+    """Amortized BML (Ravi & Beatson 2019): equation (4) for L1, with a hyperprior on Theta.
 
-    Theirs bounds the evidence of all data by the support's posterior, and has a hyperprior;
-    ``config.amortized_posterior=all`` is the cell of Table 1.
+    Theirs bounds the evidence of all data by the support's posterior: grad [E_{lambda_tr}
+    log P(D^tr u D^val | theta) - KL(lambda_tr || Theta)]. ``config.amortized_posterior=all`` has
+    lambda_all in place of lambda_tr, the cell of Table 1. Appendix B.4 prints neither: D^tr alone,
+    or as the original's variant D^val alone, in the expectation.
     """
     objective = {"support": "support", "all": "L1"}[config.amortized_posterior]
     hyperprior = normal_gamma_log_hyperprior(config.hyperprior_weight)
@@ -114,4 +139,4 @@ def kl_chaser(problem: Problem, config: LearnerConfig) -> Parts:
         leader_data=problem.query,
         distance=gaussian.kl_divergence,
     )
-    return Parts(_family(config), inference, estimator)
+    return Parts(_family(problem, config), inference, estimator)

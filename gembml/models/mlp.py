@@ -39,7 +39,9 @@ def local_reparameterization(key: Key, weights: Gaussian, x: jax.Array) -> jax.A
       One sample of the outputs, ``[K, outputs]``, independent between data points.
     """
     means, log_stds = weights.mean["params"], weights.log_std["params"]
-    variances = jax.tree.map(lambda log_std: jnp.exp(2 * log_std), log_stds)
+    variances = jax.tree.map(
+        lambda mean, log_std: jnp.broadcast_to(jnp.exp(2 * log_std), mean.shape), means, log_stds
+    )
     layers = [f"Dense_{i}" for i in range(len(means))]
     widths = [means[layer]["bias"].shape[0] for layer in layers]
     # One draw for all layers: on a CPU a draw's cost is mostly its start.
