@@ -62,7 +62,7 @@ _LIMITED = _POINT | {"max_meta_gradient_norm": 10.0}
 
 
 def _rates(inner: float, meta: float) -> dict[str, object]:
-    """What experiments.search chose."""
+    """What experiments.search chose, but where a comment says why not."""
     return {"inner_learning_rate": inner, "meta_learning_rate": meta}
 
 
@@ -84,7 +84,8 @@ PRESETS: dict[str, dict[str, dict[str, dict[str, object]]]] = {
         # In the challenging setting the search's 3e-3 loses after 4,000 meta-steps what it has.
         "kl_chaser": {"default": _THROUGH | _rates(0.1, 3e-3), "*": _THROUGH | _rates(0.1, 1e-3)},
         "platipus": {"*": _SUMMED | {"log_std_init": -3.5, "kl_weight": 0.1} | _rates(6e-5, 3e-3)},
-        "bmaml": {"default": _PARTICLES | _rates(6e-4, 3e-3), "*": _PARTICLES | _rates(2e-3, 3e-3)},
+        # The search's 6e-4 and 2e-3, hardly better there, lose in long runs what they have.
+        "bmaml": {"default": _PARTICLES | _rates(2e-4, 3e-3), "*": _PARTICLES | _rates(6e-4, 3e-3)},
         "emaml": {
             "default": _LIMITED | {"num_particles": 5} | _rates(0.01, 3e-3),
             "*": _LIMITED

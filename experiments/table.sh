@@ -30,7 +30,7 @@ commands() {
         echo "--algorithm=$algorithm --preset=paper $base/${algorithm}_paper/seed_$seed"
       done
     done
-    # Three seeds in one program, at the rates that experiments.search chose.
+    # Three seeds in one program, most at the rates that experiments.search chose.
     base="--setting=$setting --seeds=3 --workdir=runs/table/$setting"
     for algorithm in amortized_bml pmaml elbo_difference kl_chaser platipus bmaml emaml llama imaml \
       meta_sgd pretrain; do
@@ -46,6 +46,8 @@ commands() {
     echo "--algorithm=gem_bml_plus --config.meta_learning_rate=0.003 $base/gem_bml_plus_search"
     echo "--algorithm=gem_bml --config.inner_learning_rate=0.3" \
       "--config.meta_learning_rate=0.003 $base/gem_bml_search"
+    [ "$setting" = default ] && inner=0.0006 || inner=0.002
+    echo "--algorithm=bmaml --config.inner_learning_rate=$inner $base/bmaml_search"
     [ "$setting" = default ] || echo "--algorithm=gem_bml_plus" \
       "--config.meta_log_std_multiplier=0.03 $base/gem_bml_plus_slow_std"
   done
