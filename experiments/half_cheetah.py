@@ -8,7 +8,7 @@ Trains on running forward or backward (``--task=direction``) or at a goal veloci
 TensorBoard) and checkpoints. The same command goes on where it was stopped.
 
 ``--goal=1`` trains and tests on that one task: with ``--algorithm=pretrain`` an oracle. Needs brax:
-``pip install 'gembml[rl]'``.
+``pip install -e '.[rl]'``.
 """
 
 import math

@@ -36,7 +36,7 @@ def optional(module: str, package: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise OptionError(
-            f"Preparing image data needs {package}: pip install 'gembml[data]'"
+            f"Preparing image data needs {package}: pip install -e '.[data]'"
         ) from error
 
 

@@ -144,7 +144,7 @@ def load(backend: str, timing: str) -> Any:
             module = importlib.import_module("brax.envs.half_cheetah")
             mujoco = importlib.import_module("mujoco")
     except ImportError as error:
-        raise OptionError("The half-cheetah needs brax: pip install 'gembml[rl]'") from error
+        raise OptionError("The half-cheetah needs brax: pip install -e '.[rl]'") from error
     physics_steps = PHYSICS_STEPS[backend][timing]
     with quiet(mujoco):
         cheetah = module.Halfcheetah(backend=backend, n_frames=physics_steps)
