@@ -212,7 +212,7 @@ def test_a_wrong_choice_is_refused_in_one_sentence(arguments, message):
 
 def test_without_brax_the_refusal_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "brax.envs.half_cheetah", None)
-    with pytest.raises(OptionError, match=r"needs brax: pip install 'gembml\[rl\]'"):
+    with pytest.raises(OptionError, match=r"needs brax: pip install -e '\.\[rl\]'"):
         half_cheetah.half_cheetah("direction", backend="spring")
 
 

@@ -194,7 +194,7 @@ def test_a_damaged_cache_says_what_to_delete(folder, cache):
 
 def test_a_missing_package_says_how_to_install_it(folder, cache, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
-    assert "needs Pillow: pip install 'gembml[data]'" in refusal(folder, cache)
+    assert "needs Pillow: pip install -e '.[data]'" in refusal(folder, cache)
 
 
 def test_data_sets_are_loaded_by_name(folder, monkeypatch):
