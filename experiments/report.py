@@ -53,11 +53,7 @@ def replaced(text: str, report: str, figures: str) -> str:
       InputError: if the two markers are not there once each, in order.
 
     """
-    if (
-        text.count(BEGIN) != 1
-        or text.count(END) != 1
-        or text.index(BEGIN) > text.index(END)
-    ):
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise InputError(f"--into must name a file that holds one {BEGIN} and then one {END}.")
     prefix = "" if figures == "." else figures + "/"
     report = re.sub(r"\]\((?=[\w.-]+\.png\))", lambda _: f"]({prefix}", report)
@@ -98,9 +94,7 @@ def main(argv: list[str]) -> None:
     if _INTO.value:
         file = pathlib.Path(_INTO.value)
         figures = os.path.relpath(output.resolve(), file.resolve().parent)
-        file.write_text(
-            replaced(text, report, pathlib.Path(figures).as_posix()), encoding="utf-8"
-        )
+        file.write_text(replaced(text, report, pathlib.Path(figures).as_posix()), encoding="utf-8")
         print(f"Results replaced in {file}")
 
 

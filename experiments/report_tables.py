@@ -152,8 +152,8 @@ def sinusoid(results: list[Results], output: pathlib.Path) -> str:
     )
     if costs:
         parts.append(
-            "² Of the default setting's preset with this number of inner steps; learning rates do "
-            "not change it, and the cap of EMAML's inner gradient in the challenging setting hardly. "
+            "² Of the default setting's preset with this number of inner steps; rates do not "
+            "change it, and the caps that rows of the challenging setting have, hardly. "
             f"By `python -m experiments.benchmark`, {device}."
         )
     return "\n\n".join(parts)

@@ -71,9 +71,7 @@ def client_message(
       OptionError: for another objective.
     """
     _check(objective)
-    posteriors = sequential_posteriors(
-        problem, inference, num_steps, query_steps, query_inference
-    )
+    posteriors = sequential_posteriors(problem, inference, num_steps, query_steps, query_inference)
 
     def message(key: Key, prior: Gaussian, task: Task) -> Message:
         posterior_support, posterior_all = posteriors(key, prior, task)
