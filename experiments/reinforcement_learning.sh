@@ -16,6 +16,8 @@ commands() {
   # A meta-step of Gradient-EM has twice the episodes of one of MAML, which gets twice as many.
   for seed in 0 1 2; do
     echo "navigation gem_bml_plus $seed --algorithm=gem_bml_plus --meta_steps=500"
+    echo "navigation gem_bml_plus_later_half $seed --algorithm=gem_bml_plus --meta_steps=500" \
+      "--config.later_rate=0.5"
     echo "navigation maml $seed --algorithm=maml --meta_steps=1000"
     echo "navigation maml_log_prob $seed --algorithm=maml --meta_steps=1000" \
       "--config.surrogate=log_prob"
