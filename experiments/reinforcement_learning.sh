@@ -36,7 +36,7 @@ commands() {
       echo "half_cheetah $algorithm $seed --algorithm=$algorithm --meta_steps=200 $reduced"
     done
   done
-  for algorithm in gem_bml fomaml pretrain; do
+  for algorithm in gem_bml reptile fomaml pretrain; do
     echo "half_cheetah $algorithm 0 --algorithm=$algorithm --meta_steps=200 $reduced"
   done
   # The surrogate whose second derivative keeps MAML from learning.

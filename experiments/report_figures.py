@@ -124,7 +124,8 @@ def _draw_group(axes: Axes, group: Group, usual: float) -> None:
     _draw(
         axes,
         drawn,
-        shade=0.0 if off_the_scale else 0.12,  # its interval may cross the frame
+        # The interval of what never learns may cross the frame.
+        shade=0.0 if np.nanmin(drawn.mean) > usual else 0.12,
         color=style.COLOURS.get(group.algorithm, "0.4"),
         marker=style.MARKERS.get(group.algorithm, "x"),
         label=label,

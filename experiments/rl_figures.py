@@ -1,6 +1,7 @@
 """Figures of reinforcement-learning runs: figure 3 of the paper, and learning curves."""
 
 import pathlib
+import textwrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,9 @@ import numpy as np
 from experiments import style
 from experiments.pooling import Curve
 
+# One after the other for the rows of one algorithm.
+_LINE_STYLES = ("-", "--", ":", "-.")
+_LABEL_WIDTH = 34
 _UPDATE_COLOURS = ("0.6", "#56B4E9", "#0072B2", "#D55E00")
 
 
@@ -45,9 +49,9 @@ def returns_against_updates(
 
     A reference is a number, or returns by number of updates.
     """
-    with style.figure(path, 5.0, 3.8) as figure:
+    with style.figure(path, 5.0, 4.2) as figure:
         axes = figure.subplots()
-        seen: set[str] = set()
+        seen: list[str] = []
         for position, line in enumerate(lines):
             # Bars beside each other, not above.
             shift = 0.04 * (position - (len(lines) - 1) / 2)
@@ -59,10 +63,10 @@ def returns_against_updates(
                 marker=style.MARKERS[line.algorithm],
                 markersize=4,
                 capsize=2,
-                linestyle="--" if line.algorithm in seen else "-",
-                label=line.label,
+                linestyle=_LINE_STYLES[seen.count(line.algorithm) % len(_LINE_STYLES)],
+                label=textwrap.fill(line.label, _LABEL_WIDTH),
             )
-            seen.add(line.algorithm)
+            seen.append(line.algorithm)
         _references(axes, references)
         axes.set_xticks(sorted({int(step) for line in lines for step in line.returns.steps}))
         axes.set_xlabel("updates on a new task")
