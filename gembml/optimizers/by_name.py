@@ -90,7 +90,7 @@ def optax_transformation(
         reason = " ".join(str(error).split()) or type(error).__name__
         missing = re.search(r"missing \d+ required .*arguments?: (.*)", reason)
         if missing:
-            reason = f"it also needs {missing[1]}"
+            reason = f"{missing[1]} would be missing"
         raise OptaxNameError(f"optax.{name} does not take gradients alone: {reason}") from error
     if any(leaf.dtype == jnp.uint32 or _is_key(leaf.dtype) for leaf in jax.tree.leaves(state)):
         raise OptaxNameError(f"optax.{name} draws noise, the same for every task")
