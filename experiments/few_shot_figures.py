@@ -149,11 +149,12 @@ def _diagram(axes: Axes, label: str, bins: dict[str, list[float | None]]) -> Non
         ("confidence above accuracy", _OVER, "////", confidence >= accuracy),
         ("confidence below accuracy", _UNDER, "....", confidence < accuracy),
     ):
+        # Bins of the other kind keep an invisible bar, so that the legend has one to show.
         axes.bar(
-            centres[where],
-            gaps[where],
+            centres,
+            np.where(where, gaps, np.nan),
             0.96 * width,
-            bottom=np.minimum(accuracy, confidence)[where],
+            bottom=np.minimum(accuracy, confidence),
             facecolor=tuple(0.8 + 0.2 * np.array(to_rgb(colour))),
             edgecolor=colour,
             hatch=hatch,
