@@ -48,6 +48,8 @@ commands() {
       "--config.meta_learning_rate=0.003 $base/gem_bml_search"
     [ "$setting" = default ] && inner=0.0006 || inner=0.002
     echo "--algorithm=bmaml --config.inner_learning_rate=$inner $base/bmaml_search"
+    [ "$setting" = default ] || echo "--algorithm=kl_chaser" \
+      "--config.meta_learning_rate=0.003 $base/kl_chaser_search"
     [ "$setting" = default ] || echo "--algorithm=gem_bml_plus" \
       "--config.meta_log_std_multiplier=0.03 $base/gem_bml_plus_slow_std"
   done
