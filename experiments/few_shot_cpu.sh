@@ -4,7 +4,7 @@
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
 # JOBS runs go on side by side, one core each (default 2). Runs live in runs/few_shot_cpu and go on
-# where they stopped. Training took 75 minutes of one core in all; tests and figures come on top.
+# where they stopped. Training took 82 minutes of one core in all; tests and figures come on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${1:-2}
@@ -17,6 +17,8 @@ commands() {
     echo "5_way_1_shot $algorithm 0 --meta_steps=40000"
     echo "5_way_1_shot $algorithm 1 --meta_steps=40000 --config.evaluate_every=20000"
   done
+  echo "5_way_1_shot_alphabet gem_bml_plus 0 --split=alphabet --meta_steps=20000" \
+    "--config.evaluate_every=10000"
   for algorithm in gem_bml_plus fomaml; do
     echo "20_way_1_shot $algorithm 0 --ways=20 --meta_steps=8000 --config.evaluate_every=4000"
   done

@@ -1,10 +1,12 @@
 """Which few-shot runs are pooled, and how their numbers are printed with their batch-norm mode."""
 
+import dataclasses
 import json
 import math
 from typing import NamedTuple
 
 from experiments import style
+from experiments.few_shot_presets import FewShotConfig
 from experiments.pooling import Curve, pool
 from experiments.report_groups import Group
 from experiments.report_inputs import Results
@@ -69,10 +71,15 @@ def group_few_shot(results: list[Results]) -> list[Group]:
 
 def _variant(run: Results, results: list[Results]) -> str:
     """The options, other than those with columns, in which an algorithm's runs differ."""
-    configs = [other["config"] for other in results if other["algorithm"] == run["algorithm"]]
+    # Results that are older than an option are of its default.
+    defaults = dataclasses.asdict(FewShotConfig())
+    configs = [
+        defaults | other["config"] for other in results if other["algorithm"] == run["algorithm"]
+    ]
+    mine = defaults | run["config"]
     fields = dict.fromkeys(field for config in configs for field in config)
     return ", ".join(
-        f"{field.replace('_', ' ')} {run['config'].get(field, 'absent')}"
+        f"{field.replace('_', ' ')} {mine.get(field, 'absent')}"
         for field in fields
         if field not in (*_COLUMNS, *_WITHOUT_EFFECT)
         and len({json.dumps(c.get(field)) for c in configs}) > 1
