@@ -17,9 +17,8 @@ from typing import Any
 
 from absl import flags
 
-if any(
-    argument.endswith("half_cheetah") for argument in sys.argv
-):  # XLA reads its flags before absl reads these
+# XLA reads its flags before absl reads these, in whatever form they are written.
+if any(argument.split("=")[-1] == "half_cheetah" for argument in sys.argv):
     from experiments import physics_flags  # noqa: F401
 # isort: split
 from experiments import command_line  # before jax: it sets XLA's flags

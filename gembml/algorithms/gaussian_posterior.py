@@ -28,8 +28,8 @@ def _family(problem: Problem, config: LearnerConfig) -> Family:
         ]
         if config.random_weights == "head" and not any(map(_is_head, names)):
             raise OptionError(
-                "config.random_weights must be all for a network without a layer named head, "
-                "as this one is or as its weights are one vector."
+                "config.random_weights must be all for this problem, whose weights have no layer "
+                "named head."
             )
         if of_arrays and names == [""]:
             raise OptionError(
