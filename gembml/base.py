@@ -55,6 +55,10 @@ class Problem(NamedTuple):
     divergence: Callable[[Params, Params, Data], jax.Array] | None = None
     """``(params, other, data)`` -> mean KL divergence of what a network with ``params`` predicts
     from what one with ``other`` does, a scalar; for trust regions."""
+    objective: Callable[[Data], jax.Array] | None = None
+    """``(data)`` -> what the weights that collected the data attain, in units in which the gradient
+    of ``log_likelihood`` is the objective's, where ``log_likelihood`` is a surrogate whose own
+    value says nothing; for step sizes that follow from the loss's value."""
 
 
 class Family(NamedTuple):

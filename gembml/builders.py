@@ -25,10 +25,17 @@ from gembml.options import OptionError, concrete
 
 
 def _optax(
-    field: str, name: str, rate: optax.ScalarOrSchedule, *, differentiated: bool = False
+    field: str,
+    name: str,
+    rate: optax.ScalarOrSchedule,
+    *,
+    differentiated: bool = False,
+    with_loss: bool = False,
 ) -> optax.GradientTransformation:
     try:
-        transformation = optax_transformation(name, rate, differentiated=differentiated)
+        transformation = optax_transformation(
+            name, rate, differentiated=differentiated, with_loss=with_loss
+        )
     except OptaxNameError as error:
         rates = "; and its rate must be a number, not a schedule" if callable(rate) else ""
         raise OptionError(f"config.{field}={name} cannot be used: {error}{rates}.") from error
@@ -57,7 +64,8 @@ def inner_optimizer(
 ) -> optax.GradientTransformation:
     """The optimizer of the inner loop; ``differentiated`` if its steps are differentiated.
 
-    A trust region is of the weights themselves: for a Gaussian, of its mean.
+    A trust region, and a step that follows from the loss, are of the weights themselves: for a
+    Gaussian, of its mean.
 
     ``per_particle``: of parameters ``[M, ...]``, each of which has its own cap. ``later``: of steps
     none of which is the first, such as those on the query set.
@@ -77,7 +85,11 @@ def inner_optimizer(
         return optax.chain(longest, optax.scale_by_schedule(share))  # type: ignore[arg-type]
     rate = _inner_rate(config.inner_learning_rate, config, later=later)
     optimizer = _optax(
-        "inner_optimizer", config.inner_optimizer, rate, differentiated=differentiated
+        "inner_optimizer",
+        config.inner_optimizer,
+        rate,
+        differentiated=differentiated,
+        with_loss=not per_particle,  # Stein's direction is the gradient of no loss
     )
     # A traced limit is one of several settings, none of them 0.
     if concrete(config.max_inner_gradient_norm) and config.max_inner_gradient_norm == 0:

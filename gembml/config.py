@@ -35,8 +35,8 @@ class LearnerConfig:
     inner_optimizer: str = option(
         "natural_gradient",
         "optimizer of the inner loop: natural_gradient, trpo (a trust region in what is predicted; "
-        "of a Gaussian it moves the mean alone, and rollouts need the surrogate ratio or dice) or "
-        "any of optax's",
+        "rollouts need the surrogate ratio or dice) or any of optax's; trpo and those that need "
+        "the loss, such as polyak_sgd, move only the mean of a Gaussian",
         choices=("natural_gradient", "trpo"),
         named=_OPTAX,
     )

@@ -246,12 +246,26 @@ def test_optimizers_without_a_usable_derivative_are_refused_where_one_is_needed(
         ({"meta_optimizer": "sm3", "meta_schedule": "cosine"}, "its rate must be a number"),
         ({"inner_optimizer": "set_to_zero"}, "its steps are zero"),
         ({"inner_optimizer": "lbfgs"}, "'value_fn'"),
+        ({"meta_optimizer": "polyak_sgd"}, "'value'"),
     ],
 )
 def test_an_optimizer_that_cannot_be_used_is_refused_when_the_learner_is_built(options, reason):
     for name in ("fomaml", "maml", "bmaml"):  # with and without derivatives through its steps
         with pytest.raises(OptionError, match=reason):
             learner_of(name, **options)
+
+
+@pytest.mark.parametrize("name", ["gem_bml_plus", "pmaml", "maml", "imaml", "emaml", "llama"])
+def test_meta_steps_with_polyak_s_inner_step_are_finite(name):
+    learner = learner_of(name, inner_optimizer="polyak_sgd(eps=1.0)", inner_learning_rate=1.0)
+    tasks = toy.sample_tasks(KEY)
+    state, metrics = jax.jit(learner.update)(learner.init(KEY), KEY, tasks)
+    assert all_finite((state, metrics))
+
+
+def test_stein_s_direction_has_no_loss_for_polyak_s_step():
+    with pytest.raises(OptionError, match="'value'"):
+        learner_of("bmaml", inner_optimizer="polyak_sgd(eps=1.0)")
 
 
 @pytest.mark.parametrize("name", ["gem_bml_plus", "fomaml", "imaml"])

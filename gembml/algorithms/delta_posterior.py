@@ -13,13 +13,19 @@ from gembml.meta_gradients import pretrain as pretrain_gradient
 
 def _point(problem: Problem, config: LearnerConfig, *, later: bool = False, **options) -> Inference:
     optimizer = inner_optimizer(config, later=later)
-    return point(problem.log_likelihood, optimizer, divergence=problem.divergence, **options)
+    return point(
+        problem.log_likelihood,
+        optimizer,
+        divergence=problem.divergence,
+        objective=problem.objective,
+        **options,
+    )
 
 
 def maml(problem: Problem, config: LearnerConfig) -> Parts:
     """MAML: Finn, Abbeel & Levine 2017, equation (1); Section 4 of the paper."""
     optimizer = inner_optimizer(config, differentiated=True)
-    inference = point(problem.log_likelihood, optimizer)
+    inference = point(problem.log_likelihood, optimizer, objective=problem.objective)
     return Parts(delta.family(), inference, backprop(problem, inference, config.inner_steps))
 
 

@@ -11,6 +11,7 @@ from gembml.config import LearnerConfig
 from gembml.inference import variational
 from gembml.meta_gradients import chaser, elbo_gradient, gem, normal_gamma_log_hyperprior
 from gembml.optimizers import on_mean, scale_log_std
+from gembml.optimizers.by_name import needs_loss
 from gembml.options import OptionError
 
 
@@ -48,7 +49,7 @@ def _inference(
     problem: Problem, config: LearnerConfig, *, differentiated: bool, later: bool = False
 ) -> Inference:
     optimizer = inner_optimizer(config, differentiated=differentiated, later=later)
-    if config.inner_optimizer == "trpo":
+    if config.inner_optimizer == "trpo" or needs_loss(config.inner_optimizer):
         optimizer = on_mean(optimizer)
     elif config.inner_optimizer != "natural_gradient":  # which has it built in
         optimizer = optax.chain(optimizer, scale_log_std(config.log_std_multiplier))
@@ -57,6 +58,7 @@ def _inference(
         optimizer,
         kl_weight=config.kl_weight,
         divergence=problem.divergence,
+        objective=problem.objective,
     )
 
 

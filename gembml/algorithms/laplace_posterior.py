@@ -22,7 +22,8 @@ def llama(problem: Problem, config: LearnerConfig) -> Parts:
             "llama needs the curvature of the likelihood, and this problem gives no "
             "whitened_outputs: choose a likelihood that has them."
         )
-    single = point(problem.log_likelihood, inner_optimizer(config, differentiated=True))
+    optimizer = inner_optimizer(config, differentiated=True)
+    single = point(problem.log_likelihood, optimizer, objective=problem.objective)
     estimator = laplace_evidence(
         problem,
         single,

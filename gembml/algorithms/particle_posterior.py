@@ -55,7 +55,8 @@ def emaml(problem: Problem, config: LearnerConfig) -> Parts:
 
     Independent but for ``max_meta_gradient_norm``, which is a cap of all particles' gradient.
     """
-    single = point(problem.log_likelihood, inner_optimizer(config, differentiated=True))
+    optimizer = inner_optimizer(config, differentiated=True)
+    single = point(problem.log_likelihood, optimizer, objective=problem.objective)
     estimator = ensemble_gradient(backprop(problem, single, config.inner_steps))
     return Parts(particles.family(config.num_particles), ensemble_inference(single), estimator)
 

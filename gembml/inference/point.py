@@ -17,6 +17,7 @@ def point(
     first_order: bool = False,
     proximal_weight: float | jax.Array = 0.0,
     divergence: Divergence | None = None,
+    objective: Callable[[Data], jax.Array] | None = None,
 ) -> Inference:
     """Steps of ``optimizer`` on -log P(D | theta) + ``proximal_weight`` / 2 |theta - mu|^2.
 
@@ -25,7 +26,9 @@ def point(
     2.2). With ``first_order`` the gradient is a constant to whoever differentiates through the
     loop, which drops the Hessian: MAML becomes first-order MAML.
 
-    The optimizer is also given the loss of a candidate, ``value_fn``, and, with ``divergence``
+    The optimizer is also given the loss, ``value``, in which ``objective``
+    (:class:`~gembml.base.Problem`'s), where there is one, replaces the log-likelihood: Polyak's
+    step size needs it. And the loss of a candidate, ``value_fn``, and, with ``divergence``
     (:class:`~gembml.base.Problem`'s), ``divergence_fn``, how far a candidate is from the present
     weights on the same data: :func:`gembml.optimizers.trust_region` needs both. Data that are
     rollouts then ask for a likelihood weighed by importance, whose value at a candidate estimates
@@ -42,15 +45,19 @@ def point(
     ) -> InferenceState:
         data = collect(keys.data, jax.lax.stop_gradient(state.posterior.mean))
 
-        def loss(posterior: Delta) -> jax.Array:
-            fit = -log_likelihood(posterior.mean, data)
+        def plus_proximal(fit: jax.Array, posterior: Delta) -> jax.Array:
             if isinstance(proximal_weight, float) and proximal_weight == 0.0:
                 return fit
             return fit + proximal_weight * half_squared_distance(posterior.mean, prior.mean)
 
-        gradient = jax.grad(loss)(state.posterior)
+        def loss(posterior: Delta) -> jax.Array:
+            return plus_proximal(-log_likelihood(posterior.mean, data), posterior)
+
+        value, gradient = jax.value_and_grad(loss)(state.posterior)
+        if objective is not None:
+            value = plus_proximal(-objective(data), state.posterior)
         if first_order:
-            gradient = jax.lax.stop_gradient(gradient)
-        return descend(accepting, state, gradient, loss, divergence, data)
+            value, gradient = jax.lax.stop_gradient((value, gradient))
+        return descend(accepting, state, gradient, value, loss, divergence, data)
 
     return Inference(init, step)

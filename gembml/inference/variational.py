@@ -1,5 +1,7 @@
 """Mean-field variational inference with any optax optimizer (Section 3.1, subroutine VI)."""
 
+from collections.abc import Callable
+
 import jax
 import optax
 
@@ -35,6 +37,7 @@ def variational(
     *,
     kl_weight: float | jax.Array = 1.0,
     divergence: Divergence | None = None,
+    objective: Callable[[Data], jax.Array] | None = None,
 ) -> Inference:
     """Gradient steps of ``optimizer`` on the negative ELBO over (mean, log_std).
 
@@ -42,7 +45,9 @@ def variational(
     as its parameters; :func:`gembml.optimizers.natural_gradient` is made for that, any other
     optax transformation works as well. Its state starts afresh at every call of the inner loop.
 
-    The optimizer is also given the negative ELBO of a candidate with this step's noise,
+    The optimizer is also given the negative ELBO, ``value``, in which ``objective``
+    (:class:`~gembml.base.Problem`'s), where there is one, replaces the expected log-likelihood: for
+    Polyak's step size. And the negative ELBO of a candidate with this step's noise,
     ``value_fn``, and, with ``divergence`` (:class:`~gembml.base.Problem`'s), ``divergence_fn``, how
     far a candidate's mean is from the present one: for :func:`gembml.optimizers.trust_region` by
     :func:`gembml.optimizers.on_mean`. As for :func:`~gembml.inference.point`, rollouts then ask for
@@ -75,7 +80,9 @@ def variational(
                 kl_weight=kl_weight,
             )
 
-        gradient = jax.grad(negative_elbo)(state.posterior)
-        return descend(accepting, state, gradient, negative_elbo, divergence, data)
+        value, gradient = jax.value_and_grad(negative_elbo)(state.posterior)
+        if objective is not None:
+            value = kl_weight * kl_divergence(state.posterior, prior) - objective(data)
+        return descend(accepting, state, gradient, value, negative_elbo, divergence, data)
 
     return Inference(init, step)

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import optax
 
 WORDS = (
-    "the name of an optax transformation that needs gradients alone, with arguments if any, as in "
-    "sgd, adam(b1=0.5) or scale_by_rms"
+    "the name of an optax transformation that needs gradients alone, or in the inner loop the "
+    "loss, too, with arguments if any, as in sgd, adam(b1=0.5), scale_by_rms or polyak_sgd(eps=1.0)"
 )
 EPS_ROOT = 1e-8
+_RATES = ("learning_rate", "scaling")
 
 
 class OptaxNameError(ValueError):
@@ -41,7 +42,7 @@ def _named(text: str) -> tuple[str, Any, dict[str, Any]]:
     builder = getattr(optax, name, None) or getattr(optax.contrib, name, None)
     if not name.isidentifier() or not callable(builder):
         raise OptaxNameError(f"optax has no transformation {name}")
-    if "learning_rate" in arguments:
+    if any(rate in arguments for rate in _RATES):
         raise OptaxNameError("its learning rate is an option of its own")
     try:
         inspect.signature(builder).bind_partial(**arguments)
@@ -51,12 +52,17 @@ def _named(text: str) -> tuple[str, Any, dict[str, Any]]:
 
 
 def optax_transformation(
-    text: str, learning_rate: optax.ScalarOrSchedule, *, differentiated: bool = False
+    text: str,
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    differentiated: bool = False,
+    with_loss: bool = False,
 ) -> optax.GradientTransformation:
     """The transformation of ``optax`` or ``optax.contrib`` that ``text`` names.
 
-    One that has a ``learning_rate`` gets it; the updates of any other are scaled by it, with
-    descent's sign: ``trace(decay=0.9)`` is ``sgd(momentum=0.9)``.
+    One that has a ``learning_rate`` gets it, or if not that a ``scaling``, the learning rate of
+    ``polyak_sgd``; the updates of any other are scaled by it, with descent's sign:
+    ``trace(decay=0.9)`` is ``sgd(momentum=0.9)``.
 
     Args:
       text: ``name`` or ``name(argument=value, ...)``, values being Python literals.
@@ -64,14 +70,15 @@ def optax_transformation(
       differentiated: whether the steps are differentiated. Where a weight's gradient is exactly 0,
         as behind a dead ReLU, the root of an average of squares has an infinite derivative; then
         ``eps_root``, which optax adds below it, is 1e-8 where it would be 0.
+      with_loss: whether the caller gives each update the loss, ``value``.
 
     Weights may arrive as one vector (:func:`gembml.ravel`), in which transformations that treat
     matrices or layers in their own way, such as ``muon`` and ``lars``, see a single layer.
 
     Raises:
       OptaxNameError: if there is no such transformation, it does not take these arguments, needs
-        more than gradients and parameters, or draws noise: from a key of its own, which would be
-        the same for every task.
+        more than gradients and parameters, and with ``with_loss`` the loss, or draws noise: from a
+        key of its own, which would be the same for every task.
     """
     name, builder, arguments = _named(text)
     try:
@@ -79,19 +86,19 @@ def optax_transformation(
         if differentiated:
             roots = [n for n, p in parameters.items() if n.endswith("eps_root") and p.default == 0]
             arguments = dict.fromkeys(roots, EPS_ROOT) | arguments
-        if "learning_rate" in parameters:
-            arguments = {"learning_rate": learning_rate} | arguments
-        transformation: Any = builder(**arguments)
-        if "learning_rate" not in parameters:
+        rate = next((name for name in _RATES if name in parameters), None)
+        transformation: Any = builder(**arguments | ({rate: learning_rate} if rate else {}))
+        if rate is None:
             descend = optax.scale_by_learning_rate(learning_rate)
             transformation = optax.chain(transformation, descend)
-        state, _ = jax.eval_shape(lambda: _steps(transformation))
+        state, _ = jax.eval_shape(lambda: _steps(transformation, with_loss=with_loss))
     except Exception as error:  # whatever a function that is no such transformation may raise
         reason = " ".join(str(error).split()) or type(error).__name__
         missing = re.search(r"missing \d+ required .*arguments?: (.*)", reason)
         if missing:
             reason = f"{missing[1]} would be missing"
-        raise OptaxNameError(f"optax.{name} does not take gradients alone: {reason}") from error
+        enough = "gradients and the loss" if with_loss else "gradients"
+        raise OptaxNameError(f"optax.{name} does not take {enough} alone: {reason}") from error
     if any(leaf.dtype == jnp.uint32 or _is_key(leaf.dtype) for leaf in jax.tree.leaves(state)):
         raise OptaxNameError(f"optax.{name} draws noise, the same for every task")
     return transformation
@@ -101,12 +108,16 @@ def _is_key(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
-def _steps(transformation: optax.GradientTransformation) -> tuple[Any, optax.Updates]:
+def _steps(
+    transformation: optax.GradientTransformation, *, with_loss: bool
+) -> tuple[Any, optax.Updates]:
     """State and updates of three steps, in a scan, whose carry may not change shapes or types."""
     params = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
+    loss = {"value": jnp.ones(())} if with_loss else {}
+    update = optax.with_extra_args_support(transformation).update
 
     def step(state: Any, _: None) -> tuple[Any, optax.Updates]:
-        updates, state = transformation.update(params, state, params)
+        updates, state = update(params, state, params, **loss)
         optax.apply_updates(params, updates)  # they must be of the weights' shapes
         return state, updates
 
@@ -129,8 +140,22 @@ def complaint(text: str) -> str | None:
 def moves(text: str) -> bool:
     """Whether the transformation's steps are not all zero."""
     with jax.ensure_compile_time_eval():  # learners are also built within traces
-        _, updates = _steps(optax_transformation(text, 0.1))
+        _, updates = _steps(optax_transformation(text, 0.1, with_loss=True), with_loss=True)
         return any(bool(jnp.any(leaf)) for leaf in jax.tree.leaves(updates))
+
+
+@functools.cache
+def needs_loss(text: str) -> bool:
+    """Whether it can be used with the loss, and not without, as Polyak's step size."""
+
+    def usable(*, with_loss: bool) -> bool:
+        try:
+            optax_transformation(text, 0.1, with_loss=with_loss)
+        except OptaxNameError:
+            return False
+        return True
+
+    return not usable(with_loss=False) and usable(with_loss=True)
 
 
 @functools.cache
@@ -141,14 +166,17 @@ def has_usable_derivative(text: str) -> bool:
     that is infinite where the norm is zero, as it is behind dead ReLUs.
     """
     with jax.ensure_compile_time_eval():  # learners are also built within traces
-        return _has_usable_derivative(optax_transformation(text, 0.1, differentiated=True))
+        transformation = optax_transformation(text, 0.1, differentiated=True, with_loss=True)
+        return _has_usable_derivative(transformation)
 
 
 def _has_usable_derivative(transformation: optax.GradientTransformation) -> bool:
+    update = optax.with_extra_args_support(transformation).update
+
     def end(gradient: jax.Array, params: Any, change: float) -> Any:
         state = transformation.init(params)
         for step in range(6):
-            updates, state = transformation.update(gradient + change * step, state, params)
+            updates, state = update(gradient + change * step, state, params, value=jnp.ones(()))
             params = optax.apply_updates(params, updates)
         return params
 

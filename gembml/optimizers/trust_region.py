@@ -122,7 +122,7 @@ def trust_region(
 def on_mean(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """``optimizer`` of a Gaussian's mean; the log-std stays where it is.
 
-    Extra arguments are functions of a Gaussian, and become functions of its mean.
+    Extra arguments that are functions of a Gaussian become functions of its mean.
 
     A policy's divergence is that of the weights which act, the mean: it says nothing of log_std,
     for which a trust region has no limit.
@@ -130,11 +130,13 @@ def on_mean(optimizer: optax.GradientTransformation) -> optax.GradientTransforma
     update_mean = optax.with_extra_args_support(optimizer).update
 
     def update(updates: Any, state: optax.OptState, params: Any = None, **extra_args: Any):
-        def of_mean(function: Callable[[Any], jax.Array]) -> Callable[[Any], jax.Array]:
-            return lambda mean: function(params._replace(mean=mean))
+        def of_mean(argument: Any) -> Any:
+            if not callable(argument):
+                return argument
+            return lambda mean: argument(params._replace(mean=mean))
 
-        functions = {name: of_mean(function) for name, function in extra_args.items()}
-        mean, state = update_mean(updates.mean, state, params.mean, **functions)
+        extra_args = {name: of_mean(argument) for name, argument in extra_args.items()}
+        mean, state = update_mean(updates.mean, state, params.mean, **extra_args)
         return Gaussian(mean, jax.tree.map(jnp.zeros_like, params.log_std)), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optimizer.init(params.mean), update)

@@ -11,7 +11,12 @@ from gembml.base import Key, Params, Problem, Task
 from gembml.rl import surrogates
 from gembml.rl.baselines import Baseline
 from gembml.rl.environment import Environment
-from gembml.rl.returns import discounted_sums, generalized_advantages, standardized
+from gembml.rl.returns import (
+    discounted_sums,
+    generalized_advantages,
+    standard_deviation,
+    standardized,
+)
 from gembml.rl.rollouts import Policy, Rollouts, log_prob, roll_out
 from gembml.rl.surrogates import Surrogate
 
@@ -29,6 +34,9 @@ class Experience(NamedTuple):
     """Standardised over the task's episodes, ``[N, H]``; 0 where masked."""
     mask: jax.Array
     """``[N, H]``"""
+    average_reward: jax.Array
+    """Of the N H steps, those after an episode's end counted as 0, in units of the standard
+    deviation of the advantages; a scalar."""
 
 
 def experience(
@@ -50,6 +58,7 @@ def experience(
         rollouts.log_probs,
         standardized(advantages, rollouts.mask),
         rollouts.mask,
+        jnp.mean(rollouts.rewards) / standard_deviation(advantages, rollouts.mask),
     )
 
 
@@ -71,7 +80,8 @@ def policy_gradient(
     ``surrogate`` over all actions (appendix B.1 of the paper prints sum_t pi(a_t | x_t) r_t).
     Trust regions are in the mean KL divergence of the actions' distributions; with the surrogate
     ``log_prob`` the problem has no divergence, as a line search that compares its values compares
-    no returns.
+    no returns. The objective, for steps that follow from its value, is the average reward of a
+    step, whose gradient the surrogate has.
     """
 
     def collect(key: Key, task: Task, params: Params) -> Experience:
@@ -98,4 +108,5 @@ def policy_gradient(
         support=collect,
         query=collect,
         divergence=None if surrogate is surrogates.log_prob else divergence,
+        objective=lambda data: data.average_reward,
     )

@@ -45,9 +45,14 @@ def generalized_advantages(
     return discounted_sums(delta, discount * gae_lambda) * mask
 
 
-def standardized(advantages: jax.Array, mask: jax.Array) -> jax.Array:
-    """Advantages of mean 0 and standard deviation 1 over all that is not masked; masked ones 0."""
+def standard_deviation(advantages: jax.Array, mask: jax.Array) -> jax.Array:
+    """Of all advantages that are not masked, plus 1e-8; a scalar."""
     count = jnp.maximum(jnp.sum(mask), 1.0)
     centred = (advantages - jnp.sum(advantages * mask) / count) * mask
-    std = jnp.sqrt(jnp.sum(centred**2) / count)
-    return centred / (std + 1e-8)
+    return jnp.sqrt(jnp.sum(centred**2) / count) + 1e-8
+
+
+def standardized(advantages: jax.Array, mask: jax.Array) -> jax.Array:
+    """Advantages of mean 0 and standard deviation 1 over all that is not masked; masked ones 0."""
+    mean = jnp.sum(advantages * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+    return (advantages - mean) * mask / standard_deviation(advantages, mask)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from gembml import Delta
 from gembml.inference import infer, point
@@ -39,6 +40,35 @@ def test_first_order_takes_the_same_steps():
         for first_order in (False, True)
     ]
     np.testing.assert_array_equal(*ends)
+
+
+def distance(weights: jax.Array, goal: jax.Array) -> jax.Array:
+    return jnp.linalg.norm(weights - goal)
+
+
+def test_polyak_s_step_ends_at_the_tip_of_a_cone():
+    """Along the gradient gap / |gradient|^2 is how far the tip of a cone is, from anywhere."""
+    goal = jnp.array([0.3, -2.0])
+    inference = point(lambda w, goal: -distance(w, goal), optax.polyak_sgd(max_learning_rate=100.0))
+    for start in ([4.0, 1.0], [0.31, -2.0]):
+        end = infer(inference, KEY, Delta(jnp.array(start)), lambda *_: goal, 1)
+        np.testing.assert_allclose(end.mean, goal, atol=1e-5)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_an_objective_is_the_value_of_a_likelihood_that_has_only_its_gradient(first_order):
+    """The likelihood has another value, and the step is as long as the objective says."""
+    goal = jnp.array([0.3, -2.0])
+    inference = point(
+        lambda w, data: 7.0 - distance(w, data[0]),
+        optax.polyak_sgd(max_learning_rate=100.0),
+        first_order=first_order,
+        objective=lambda data: -data[1],
+    )
+
+    prior = Delta(jnp.array([4.0, 1.0]))
+    end = infer(inference, KEY, prior, lambda _, weights: (goal, distance(weights, goal)), 1)
+    np.testing.assert_allclose(end.mean, goal, atol=1e-5)
 
 
 def test_inference_raises_the_likelihood():

@@ -10,6 +10,7 @@ import pytest
 
 from gembml import OptionError, gaussian
 from gembml.inference import elbo, infer, variational, weight_samples
+from gembml.optimizers import on_mean
 from tests.conjugate import (
     NOISE_STD,
     exact_posterior,
@@ -47,6 +48,25 @@ def test_elbo_is_unbiased_and_so_is_its_gradient(num_samples, antithetic):
         standard_error = np.std(sampled, axis=0) / np.sqrt(num)
         # An antithetic pair leaves no noise in the mean's gradient: rounding only.
         assert np.all(np.abs(np.mean(sampled, axis=0) - expected) < 5 * standard_error + 1e-9)
+
+
+def test_polyak_s_step_is_of_the_mean_by_the_objective_and_the_kl():
+    prior, data = make_prior(1), make_task(0).support
+    inference = variational(
+        weight_samples(log_likelihood, num_samples=2),
+        on_mean(optax.polyak_sgd(max_learning_rate=1.0, eps=3.0)),
+        kl_weight=0.7,
+        objective=lambda data: jnp.float64(-5.0),
+    )
+    start, end = (
+        infer(inference, jax.random.key(0), prior, lambda *_: data, steps) for steps in (1, 2)
+    )
+    # Antithetic pairs make the mean's gradient exact.
+    gradient = jax.grad(lambda m: exact_elbo(start._replace(mean=m), prior, data, 0.7))(start.mean)
+    gap = 5.0 + 0.7 * gaussian.kl_divergence(start, prior)
+    rate = jnp.minimum(gap / (jnp.sum(gradient**2) + 3.0), 1.0)
+    np.testing.assert_allclose(end.mean, start.mean + rate * gradient, rtol=1e-9)
+    np.testing.assert_array_equal(end.log_std, prior.log_std)
 
 
 def test_antithetic_pairs_make_the_mean_s_gradient_exact_for_a_quadratic():

@@ -14,6 +14,7 @@ from gembml.optimizers.by_name import (
     complaint,
     has_usable_derivative,
     moves,
+    needs_loss,
     optax_transformation,
 )
 from tests.programs import ROOT
@@ -59,6 +60,8 @@ def test_a_name_is_the_transformation_of_that_name(text, same):
         ("adam(", "not of the form"),
         ("os.system(command='true')", "no transformation os.system"),
         ("lbfgs", "'value_fn'"),
+        ("polyak_sgd", "'value'"),
+        ("polyak_sgd(scaling=1.0)", "an option of its own"),
         ("adam(b1='high')", "does not take"),
         ("", "not of the form"),
         ("sgd(learning_rate=0.5)", "an option of its own"),
@@ -70,6 +73,22 @@ def test_what_is_no_transformation_of_gradients_is_refused_with_the_reason(text,
         optax_transformation(text, 0.1)
     assert "\n" not in str(error.value)
     assert complaint(text) in (None, str(error.value))  # None: it shows only when it is tried
+
+
+def test_polyak_s_step_is_used_where_the_loss_is_given():
+    text = "polyak_sgd(max_learning_rate=3.0, eps=1.0)"
+    transformation = optax_transformation(text, 0.1, with_loss=True)
+    same = optax.polyak_sgd(max_learning_rate=3.0, eps=1.0, scaling=0.1)
+    ours, theirs = (
+        t.update(GRADIENTS, t.init(PARAMS), PARAMS, value=jnp.float32(2.0))[0]
+        for t in (transformation, same)
+    )
+    for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert needs_loss(text)
+    assert moves(text)
+    assert not needs_loss("adam")
+    assert not needs_loss("lbfgs")  # which needs more
 
 
 def test_steps_of_zero_are_seen():
@@ -87,7 +106,9 @@ def test_whether_a_text_names_a_transformation_is_told_without_starting_jax():
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("text", ["sgd", "adam", "nadamw", "rmsprop", "trace(decay=0.9)"])
+@pytest.mark.parametrize(
+    "text", ["sgd", "adam", "nadamw", "rmsprop", "trace(decay=0.9)", "polyak_sgd(eps=1.0)"]
+)
 def test_smooth_steps_have_a_usable_derivative(text):
     assert has_usable_derivative(text)
 
@@ -100,6 +121,7 @@ def test_smooth_steps_have_a_usable_derivative(text):
         "scale_by_sign",
         "adam(eps_root=0.0)",  # infinite at zero
         "normalize_by_update_norm",
+        "polyak_sgd",
     ],
 )
 def test_steps_of_fixed_length_or_with_bare_roots_have_none(text):

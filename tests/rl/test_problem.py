@@ -14,7 +14,16 @@ from gembml.delta import Delta
 from gembml.inference import point
 from gembml.meta_gradients import backprop
 from gembml.models.policy import GaussianPolicy
-from gembml.rl import BASELINES, SURROGATES, Environment, Experience, Transition, policy_gradient
+from gembml.rl import (
+    BASELINES,
+    SURROGATES,
+    Environment,
+    Experience,
+    Transition,
+    policy_gradient,
+    roll_out,
+)
+from gembml.rl.problem import experience
 from gembml.tasks.navigation import navigation, uniform_goal
 
 KEY = jax.random.key(0)
@@ -114,6 +123,24 @@ def test_experience_is_of_the_weights_that_act():
     ratio = problem_of(surrogate="ratio")
     np.testing.assert_allclose(ratio.log_likelihood(params, data), 0, atol=1e-5)
     assert abs(ratio.log_likelihood(others, data)) > 1e-3
+
+
+def test_the_objective_is_the_average_reward_in_units_of_the_advantages_std():
+    """Its gradient is then the likelihood's: for the bandit's, see above."""
+    number, target = 200, jnp.array([1.5])
+    problem = problem_of(BANDIT, constant_policy, baseline="none", num_rollouts=number)
+    data = jax.jit(problem.support)(KEY, target, (jnp.array([0.4]), jnp.array([-0.3])))
+    rewards = -((np.asarray(data.actions).ravel() - target) ** 2)
+    np.testing.assert_allclose(problem.objective(data), rewards.mean() / rewards.std(), rtol=1e-5)
+
+
+def test_steps_after_an_episode_s_end_count_as_no_reward():
+    rollouts = roll_out(KEY, navigation(horizon=5), affine_policy, affine_params(KEY), GOAL, 2)
+    options = {"baseline": BASELINES["none"], "discount": 0.0, "gae_lambda": 1.0}
+    ended = jnp.ones((2, 5)).at[0, 2:].set(0.0)
+    data = experience(rollouts._replace(mask=ended, rewards=rollouts.rewards * ended), **options)
+    counted = np.asarray(rollouts.rewards)[np.asarray(ended) > 0]
+    np.testing.assert_allclose(data.average_reward, counted.sum() / 10 / counted.std(), rtol=1e-4)
 
 
 def test_no_episodes_that_run_have_likelihood_and_divergence_0():
