@@ -14,19 +14,20 @@ python=${PYTHON:-python}
 commands() {
   local seed algorithm goal
   # A meta-step of Gradient-EM has twice the episodes of one of MAML, which gets twice as many.
+  local by_learning_rate="--config.inner_optimizer=sgd --config.inner_learning_rate=0.1"
+  by_learning_rate+=" --config.later_rate=0.25"
   for seed in 0 1 2; do
-    echo "navigation gem_bml_plus $seed --algorithm=gem_bml_plus --meta_steps=500"
-    echo "navigation gem_bml_plus_later_half $seed --algorithm=gem_bml_plus --meta_steps=500" \
-      "--config.later_rate=0.5"
-    echo "navigation maml $seed --algorithm=maml --meta_steps=1000"
-    echo "navigation maml_log_prob $seed --algorithm=maml --meta_steps=1000" \
-      "--config.surrogate=log_prob"
-    echo "navigation gem_bml $seed --algorithm=gem_bml --meta_steps=500"
-    echo "navigation reptile $seed --algorithm=reptile --meta_steps=500"
+    for algorithm in gem_bml_plus gem_bml reptile; do
+      echo "navigation $algorithm $seed --algorithm=$algorithm --meta_steps=300"
+      echo "navigation ${algorithm}_sgd $seed --algorithm=$algorithm --meta_steps=500" \
+        "$by_learning_rate"
+    done
+    echo "navigation maml $seed --algorithm=maml --meta_steps=600"
+    echo "navigation maml_sgd $seed --algorithm=maml --meta_steps=1000 $by_learning_rate"
+    echo "navigation gem_bml_plus_point $seed --algorithm=gem_bml_plus --meta_steps=300" \
+      "--config.log_std_init=-8 --config.meta_log_std_multiplier=0"
+    echo "navigation pretrain $seed --algorithm=pretrain --meta_steps=600"
   done
-  echo "navigation gem_bml_plus_point 0 --algorithm=gem_bml_plus --meta_steps=500" \
-    "--config.log_std_init=-8 --config.meta_log_std_multiplier=0"
-  echo "navigation pretrain 0 --algorithm=pretrain --meta_steps=1000"
   # Brax's spring physics in rllab's timing, 8 tasks a meta-step in place of 40.
   local reduced="--task=direction --backend=spring --timing=rllab --config.meta_batch=8"
   reduced+=" --config.tasks_at_once=8 --config.test_rollouts=20 --config.validation_tasks=4"
@@ -59,7 +60,7 @@ commands | while read -r program name seed flags; do
   [ -f "$workdir/results.json" ] || echo "experiments.$program $flags --seed=$seed --workdir=$workdir"
 done | xargs -P "$jobs" -I{} sh -c "$python -m {}" || failed=1
 [ "$failed" = 0 ] || exit "$failed"
-"$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus/seed_0 \
+"$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus_sgd/seed_0 \
   --tasks=100 --workdir=runs/rl/exploration_study
 "$python" -m experiments.benchmark_rl --cpu_devices=2 --devices=2 --workdir=runs/rl/benchmark
 "$python" -m experiments.benchmark_rl --environment=half_cheetah --backend=spring --timing=rllab \

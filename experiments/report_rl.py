@@ -1,5 +1,6 @@
 """The report's sections of reinforcement learning: figure 3 of the paper, as tables and figures."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -11,6 +12,7 @@ from experiments.published import MAML_RETURNS, RL_SOURCE
 from experiments.report_groups import Group, generalised
 from experiments.report_inputs import Results
 from experiments.report_tables import table
+from experiments.rl_presets import half_cheetah_preset, navigation_preset
 
 # These change what is printed and saved on the way, and not the result.
 _WITHOUT_EFFECT = ("evaluate_every", "checkpoint_every", "validation_tasks", "tasks_at_once")
@@ -43,15 +45,22 @@ def _groups(results: list[Results]) -> list[Group]:
     return sorted(groups, key=lambda group: (order.index(group.algorithm), group.variant))
 
 
+def _distance_to_preset(run: Results) -> int:
+    """In how many options a run differs from its algorithm's preset."""
+    preset = navigation_preset if run["experiment"] == "navigation" else half_cheetah_preset
+    fields = dataclasses.asdict(preset("tuned", run["algorithm"]))
+    return sum(run["config"].get(field) != value for field, value in fields.items())
+
+
 def _variant(run: Results, firsts: list[Results]) -> str:
-    """In which options a run differs from the algorithm's others."""
+    """In which options a run differs from that of its algorithm which is nearest to the preset."""
     others = [other for other in firsts if other["algorithm"] == run["algorithm"]]
-    configs = [other["config"] | {"meta_steps": other["meta_steps"]} for other in others]
-    mine = run["config"] | {"meta_steps": run["meta_steps"]}
+    nearest = min(others, key=_distance_to_preset)
+    mine, usual = ({**r["config"], "meta_steps": r["meta_steps"]} for r in (run, nearest))
     return ", ".join(
         f"{field.replace('_', ' ')} {mine.get(field, 'absent')}"
         for field in mine
-        if field not in _WITHOUT_EFFECT and len({json.dumps(c.get(field)) for c in configs}) > 1
+        if field not in _WITHOUT_EFFECT and mine.get(field) != usual.get(field)
     )
 
 

@@ -2,7 +2,7 @@
 
 ``tuned`` was chosen for GEM-BML+ on validation tasks of 2D navigation (BUILD_NOTES.md says how);
 the other rows have those numbers and were not tuned, but for MAML's surrogate, and half-cheetah has
-them but for its rates, discount and noise. ``paper`` is the table of the paper's appendix C.4.3 as
+them but for its inner steps, rates, discount and noise. ``paper`` is the table of the paper's appendix C.4.3 as
 printed.
 """
 
@@ -118,6 +118,16 @@ _TUNED: dict[str, dict[str, object]] = {
     "meta_sgd": {k: v for k, v in _POINT.items() if k != "later_rate"} | {"surrogate": "ratio"},
 }
 
+# On navigation no reward is above 0, and Polyak's step (best - reward) / |gradient|^2 is known: of
+# a distance to be brought to 0 it is as long as the distance, where a learning rate's steps are as
+# long for near goals as for far ones. ``eps`` keeps steps short where the gradient is mostly noise.
+_POLYAK: dict[str, object] = {
+    "inner_optimizer": "polyak_sgd(eps=2.0)",
+    "inner_learning_rate": 1.0,
+    "later_rate": 1.0,
+}
+_BY_POLYAK = ("gem_bml_plus", "gem_bml", "maml", "fomaml", "reptile", "pretrain")
+
 # Table "2D navigation" and "half-cheetah" of appendix C.4.3.
 _PRINTED: dict[str, object] = {
     "inner_optimizer": "sgd",
@@ -154,6 +164,8 @@ def navigation_preset(name: str, algorithm: str) -> NavigationConfig:
       OptionError: if the preset has no numbers for the algorithm.
     """
     chosen = dict(_numbers(name, algorithm))
+    if name == "tuned" and algorithm in _BY_POLYAK:
+        chosen |= _POLYAK
     if name == "paper":
         chosen |= {"inner_optimizer": "trpo", "surrogate": "ratio", "reward": "squared_distance"}
         del chosen["inner_learning_rate"]
