@@ -4,11 +4,11 @@
 
 Takes the trained prior of a finished ``experiments.navigation`` run. The episodes of the first
 update on a test task are made by weights drawn from the prior, one set for each episode, with its
-standard deviation multiplied by 0 (the mean acts, as in training), 1/2, 1 and 2. The REINFORCE step
-takes each episode's gradient at the weights that made it; in training it is taken at drawn weights
-for episodes of the mean. Then the return of the adapted mean is measured, for few episodes and for
-many. Prints Markdown; writes ``exploration_study.json`` and a figure. All choices see the same
-tasks.
+standard deviation multiplied by 0 (the mean acts, as in training), 1/2, 1 and 2. The update, by the
+run's inner optimizer, takes each episode's gradient at the weights that made it; in training it is
+taken at drawn weights for episodes of the mean. Then the return of the adapted mean is measured,
+for few episodes and for many. Prints Markdown; writes ``exploration_study.json`` and a figure. All
+choices see the same tasks.
 """
 
 import pathlib
@@ -22,6 +22,7 @@ from experiments import command_line  # before jax: it sets XLA's flags
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments import style
 from experiments.output_directory import make_directory
@@ -39,6 +40,7 @@ from experiments.rl_presets import NavigationConfig
 from experiments.trained_run import read_run, trained_prior
 from experiments.widened import widened
 from gembml.base import Key, Params, Task
+from gembml.builders import inner_optimizer
 from gembml.evaluation import ci95
 from gembml.gaussian import Gaussian
 from gembml.rl import BASELINES, Experience, Rollouts, roll_out
@@ -62,16 +64,17 @@ def study(
     learner, policy = experiment.learner, experiment.policy
     environment = experiment.setting.environment
     keys, goals = held_out(experiment.setting, TEST_SEED, num_tasks)
+    optimizer = optax.with_extra_args_support(inner_optimizer(config))
 
     def objective(mean: Params, offsets: Params, data: Experience) -> jax.Array:
         """The surrogate with each episode under the weights that made it, mean + offset."""
 
-        def episode(offset: Params, data: Experience) -> jax.Array:
+        def episode(offset: Params, observations: jax.Array, actions: jax.Array) -> jax.Array:
             weights = jax.tree.map(jnp.add, mean, offset)
-            log_pi = log_prob(policy, weights, data.observations, data.actions)
-            return jnp.sum(log_pi * data.mask * data.advantages)
+            return log_prob(policy, weights, observations, actions)
 
-        return jnp.sum(jax.vmap(episode)(offsets, data)) / jnp.sum(data.mask)
+        log_pi = jax.vmap(episode)(offsets, data.observations, data.actions)
+        return jnp.sum(log_pi * data.mask * data.advantages) / jnp.sum(data.mask)
 
     def after_one_update(prior: Gaussian, multiplier: jax.Array, number: int) -> jax.Array:
         def one_task(inputs: tuple[Key, Task]) -> jax.Array:
@@ -88,10 +91,11 @@ def study(
                 gae_lambda=config.gae_lambda,
             )
             offsets = jax.tree.map(jnp.subtract, weights, prior.mean)
-            gradient = jax.grad(objective)(prior.mean, offsets, data)
-            mean = jax.tree.map(
-                lambda m, g: m + config.inner_learning_rate * g, prior.mean, gradient
+            gradient = jax.grad(lambda m: -objective(m, offsets, data))(prior.mean)
+            updates, _ = optimizer.update(
+                gradient, optimizer.init(prior.mean), prior.mean, value=-data.average_reward
             )
+            mean = optax.apply_updates(prior.mean, updates)
             return jnp.mean(roll_out(judge_key, environment, policy, mean, goal, _JUDGED).returns)
 
         return jax.lax.map(one_task, (keys, goals))
@@ -174,9 +178,9 @@ def main(argv: list[str]) -> None:
         lambda about, config: (
             about["experiment"] == "navigation"
             and about["algorithm"].startswith("gem_bml")
-            and config.inner_optimizer == "sgd"
+            and config.inner_optimizer not in ("natural_gradient", "trpo")
         ),
-        "a navigation run of gem_bml or gem_bml_plus with config.inner_optimizer=sgd",
+        "a navigation run of gem_bml or gem_bml_plus with one of optax's inner optimizers",
     )
     setting = Setting(navigation(config.reward, config.horizon), independent(GOALS[config.goals]))
     experiment = make_experiment(about["algorithm"], config, setting, about["meta_steps"])

@@ -60,7 +60,7 @@ commands | while read -r program name seed flags; do
   [ -f "$workdir/results.json" ] || echo "experiments.$program $flags --seed=$seed --workdir=$workdir"
 done | xargs -P "$jobs" -I{} sh -c "$python -m {}" || failed=1
 [ "$failed" = 0 ] || exit "$failed"
-"$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus_sgd/seed_0 \
+"$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus/seed_0 \
   --tasks=100 --workdir=runs/rl/exploration_study
 "$python" -m experiments.benchmark_rl --cpu_devices=2 --devices=2 --workdir=runs/rl/benchmark
 "$python" -m experiments.benchmark_rl --environment=half_cheetah --backend=spring --timing=rllab \

@@ -2,8 +2,8 @@
 
 ``tuned`` was chosen for GEM-BML+ on validation tasks of 2D navigation (BUILD_NOTES.md says how);
 the other rows have those numbers and were not tuned, but for MAML's surrogate, and half-cheetah has
-them but for its inner steps, rates, discount and noise. ``paper`` is the table of the paper's appendix C.4.3 as
-printed.
+them but for its inner steps, rates, discount and noise. ``paper`` is the table of the paper's
+appendix C.4.3 as printed.
 """
 
 import dataclasses
