@@ -19,19 +19,20 @@ commands() {
   for seed in 0 1 2; do
     for algorithm in gem_bml_plus gem_bml reptile; do
       echo "navigation $algorithm $seed --algorithm=$algorithm --meta_steps=300"
-      echo "navigation ${algorithm}_sgd $seed --algorithm=$algorithm --meta_steps=500" \
-        "$by_learning_rate"
     done
     echo "navigation maml $seed --algorithm=maml --meta_steps=600"
+    echo "navigation gem_bml_plus_sgd $seed --algorithm=gem_bml_plus --meta_steps=500" \
+      "$by_learning_rate"
     echo "navigation maml_sgd $seed --algorithm=maml --meta_steps=1000 $by_learning_rate"
     echo "navigation gem_bml_plus_point $seed --algorithm=gem_bml_plus --meta_steps=300" \
       "--config.log_std_init=-8 --config.meta_log_std_multiplier=0"
-    echo "navigation pretrain $seed --algorithm=pretrain --meta_steps=600"
   done
+  echo "navigation pretrain 0 --algorithm=pretrain --meta_steps=600"
   # Brax's spring physics in rllab's timing, 8 tasks a meta-step in place of 40.
-  local reduced="--task=direction --backend=spring --timing=rllab --config.meta_batch=8"
-  reduced+=" --config.tasks_at_once=8 --config.test_rollouts=20 --config.validation_tasks=4"
-  reduced+=" --config.steps_per_dispatch=5"
+  local small="--backend=spring --timing=rllab --config.meta_batch=8"
+  small+=" --config.tasks_at_once=8 --config.test_rollouts=20 --config.validation_tasks=4"
+  small+=" --config.steps_per_dispatch=5"
+  local reduced="--task=direction $small"
   for seed in 0 1 2; do
     for algorithm in gem_bml_plus maml; do
       echo "half_cheetah $algorithm $seed --algorithm=$algorithm --meta_steps=200 $reduced"
@@ -43,6 +44,10 @@ commands() {
   # The surrogate whose second derivative keeps MAML from learning.
   echo "half_cheetah maml_log_prob 0 --algorithm=maml --meta_steps=200 $reduced" \
     "--config.surrogate=log_prob --config.inner_learning_rate=0.05"
+  for algorithm in gem_bml_plus maml; do
+    echo "half_cheetah_velocity $algorithm 0 --algorithm=$algorithm --meta_steps=200" \
+      "--task=velocity $small"
+  done
   # Oracles: a policy for each goal alone.
   for goal in 1 -1; do
     echo "half_cheetah oracle_$goal 0 --algorithm=pretrain --goal=$goal --meta_steps=150 $reduced" \
@@ -57,7 +62,7 @@ directory() { # PROGRAM NAME SEED
 failed=0
 commands | while read -r program name seed flags; do
   workdir=$(directory "$program" "$name" "$seed")
-  [ -f "$workdir/results.json" ] || echo "experiments.$program $flags --seed=$seed --workdir=$workdir"
+  [ -f "$workdir/results.json" ] || echo "experiments.${program%_velocity} $flags --seed=$seed --workdir=$workdir"
 done | xargs -P "$jobs" -I{} sh -c "$python -m {}" || failed=1
 [ "$failed" = 0 ] || exit "$failed"
 "$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus/seed_0 \
