@@ -16,10 +16,8 @@ commands() {
     # The second seed is validated less often, which changes its log and not its results.
     echo "5_way_1_shot $algorithm 0 --meta_steps=40000"
     echo "5_way_1_shot $algorithm 1 --meta_steps=40000 --config.evaluate_every=20000"
-  done
-  echo "5_way_1_shot_alphabet gem_bml_plus 0 --split=alphabet --meta_steps=20000" \
-    "--config.evaluate_every=10000"
-  for algorithm in gem_bml_plus fomaml; do
+    echo "5_way_1_shot_alphabet $algorithm 0 --split=alphabet --meta_steps=20000" \
+      "--config.evaluate_every=10000"
     echo "20_way_1_shot $algorithm 0 --ways=20 --meta_steps=8000 --config.evaluate_every=4000"
   done
 }
