@@ -89,6 +89,7 @@ def study(
                 baseline=BASELINES[config.baseline],
                 discount=config.discount,
                 gae_lambda=config.gae_lambda,
+                best_reward=environment.best_reward or 0.0,
             )
             offsets = jax.tree.map(jnp.subtract, weights, prior.mean)
             gradient = jax.grad(lambda m: -objective(m, offsets, data))(prior.mean)

@@ -113,9 +113,15 @@ def _references(
     }
     if "oracle" in runs[0]["references"]:
         found["oracle"] = float(runs[0]["references"]["oracle"])
-    elif oracles:
+    elif oracles and _span(oracles, runs[0]["test_goals"]):
         found["oracle"] = _oracle(oracles, runs[0]["test_goals"])
     return found
+
+
+def _span(oracles: list[Results], test_goals: list[float]) -> bool:
+    """Whether there are oracles' goals on both sides of every test goal."""
+    goals = [run["goal"] for run in oracles]
+    return min(goals) <= min(test_goals) and max(goals) >= max(test_goals)
 
 
 def _oracle(oracles: list[Results], test_goals: list[float]) -> float:

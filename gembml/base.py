@@ -56,9 +56,11 @@ class Problem(NamedTuple):
     """``(params, other, data)`` -> mean KL divergence of what a network with ``params`` predicts
     from what one with ``other`` does, a scalar; for trust regions."""
     objective: Callable[[Data], jax.Array] | None = None
-    """``(data)`` -> what the weights that collected the data attain, in units in which the gradient
-    of ``log_likelihood`` is the objective's, where ``log_likelihood`` is a surrogate whose own
-    value says nothing; for step sizes that follow from the loss's value."""
+    """``(data)`` -> what the weights that collected the data attain, less the best that there is,
+    in the units of the gradient of ``log_likelihood``, where that is a surrogate whose own value
+    says nothing; for step sizes that follow from the loss's value."""
+    is_surrogate: bool = False
+    """Whether ``log_likelihood`` has the gradient of what is sought and not its value."""
 
 
 class Family(NamedTuple):

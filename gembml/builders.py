@@ -18,6 +18,7 @@ from gembml.optimizers import (
 from gembml.optimizers.by_name import (
     OptaxNameError,
     moves,
+    needs_loss,
     optax_transformation,
 )
 from gembml.optimizers.clip import clip_norm
@@ -94,6 +95,11 @@ def inner_optimizer(
     # A traced limit is one of several settings, none of them 0.
     if concrete(config.max_inner_gradient_norm) and config.max_inner_gradient_norm == 0:
         return optimizer
+    if needs_loss(config.inner_optimizer):
+        raise OptionError(
+            f"config.max_inner_gradient_norm must be 0 with {config.inner_optimizer}, whose steps "
+            "are the longer the shorter the gradient."
+        )
     return optax.chain(
         clip_norm(config.max_inner_gradient_norm, per_particle=per_particle), optimizer
     )

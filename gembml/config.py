@@ -36,7 +36,8 @@ class LearnerConfig:
         "natural_gradient",
         "optimizer of the inner loop: natural_gradient, trpo (a trust region in what is predicted; "
         "rollouts need the surrogate ratio or dice) or any of optax's; trpo and those that need "
-        "the loss, such as polyak_sgd, move only the mean of a Gaussian",
+        "the loss, such as polyak_sgd, move only the mean of a Gaussian, and of rewards the best "
+        "must be known, as on navigation",
         choices=("natural_gradient", "trpo"),
         named=_OPTAX,
     )
@@ -126,7 +127,7 @@ class LearnerConfig:
     )
     log_std_multiplier: float = option(
         2.0,
-        "inner log-std steps are this much longer than the mean's",
+        "inner log-std steps are this much longer than the mean's, if log-stds move",
         least=0.0,
         only=(*GAUSSIAN, ("inner_optimizer", "not trpo")),
     )

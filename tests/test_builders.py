@@ -6,11 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gembml import LearnerConfig
+from gembml import LearnerConfig, OptionError
 from gembml.builders import inner_optimizer
 
 
-@pytest.mark.parametrize("name", ["sgd", "trpo"])
+def test_a_cap_of_the_gradient_would_lengthen_polyak_s_steps_and_is_refused():
+    config = LearnerConfig(inner_optimizer="polyak_sgd(eps=1.0)", max_inner_gradient_norm=5.0)
+    with pytest.raises(OptionError, match="the longer the shorter the gradient"):
+        inner_optimizer(config)
+
+
+@pytest.mark.parametrize("name", ["sgd", "trpo", "polyak_sgd(max_learning_rate=1e-3)"])
 @pytest.mark.parametrize(("later", "lengths"), [(False, (1.0, 0.5, 0.25)), (True, (0.5, 0.25))])
 def test_each_step_is_a_share_of_the_one_before(name, later, lengths):
     config = LearnerConfig(inner_optimizer=name, inner_learning_rate=0.1, max_kl=0.02)
@@ -24,6 +30,7 @@ def test_each_step_is_a_share_of_the_one_before(name, later, lengths):
                 slope,
                 state,
                 weights,
+                value=jnp.float32(1.0),
                 value_fn=lambda w: slope @ w,
                 divergence_fn=lambda w: 0.5 * w @ w,
             )

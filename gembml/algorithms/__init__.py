@@ -18,7 +18,7 @@ from gembml.builders import inner_optimizer, max_task_norm, meta_optimizer
 from gembml.config import LearnerConfig
 from gembml.learner import meta_learner
 from gembml.optimizers import trust_region
-from gembml.optimizers.by_name import has_usable_derivative
+from gembml.optimizers.by_name import has_usable_derivative, needs_loss
 from gembml.options import OptionError
 from gembml.trust_region_learner import trust_region_learner
 
@@ -134,6 +134,11 @@ def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) 
             f"{algorithm} differentiates through the inner loop, and the steps of "
             f"config.inner_optimizer={config.inner_optimizer} have no usable derivative: choose "
             "another optimizer, or an algorithm that needs no derivative through them."
+        )
+    if problem.is_surrogate and problem.objective is None and needs_loss(config.inner_optimizer):
+        raise OptionError(
+            f"config.inner_optimizer={config.inner_optimizer} needs the loss, and of these rewards "
+            "no best is known: choose another optimizer."
         )
     for field in ("inner_optimizer", "meta_optimizer"):
         if getattr(config, field) == "trpo" and problem.divergence is None:

@@ -7,7 +7,7 @@ import optax
 
 from gembml.base import Collect, Data, Inference, InferenceState, Key, Params, StepKeys
 from gembml.delta import Delta, half_squared_distance
-from gembml.inference.descent import Divergence, descend
+from gembml.inference.descent import Divergence, descend, valued
 
 
 def point(
@@ -26,13 +26,13 @@ def point(
     2.2). With ``first_order`` the gradient is a constant to whoever differentiates through the
     loop, which drops the Hessian: MAML becomes first-order MAML.
 
-    The optimizer is also given the loss, ``value``, in which ``objective``
-    (:class:`~gembml.base.Problem`'s), where there is one, replaces the log-likelihood: Polyak's
-    step size needs it. And the loss of a candidate, ``value_fn``, and, with ``divergence``
-    (:class:`~gembml.base.Problem`'s), ``divergence_fn``, how far a candidate is from the present
-    weights on the same data: :func:`gembml.optimizers.trust_region` needs both. Data that are
-    rollouts then ask for a likelihood weighed by importance, whose value at a candidate estimates
-    its return (the surrogates ``ratio`` and ``dice``, not ``log_prob``).
+    The optimizer is also given the loss, ``value``, for Polyak's step size. With ``objective``
+    (:class:`~gembml.base.Problem`'s) that replaces the log-likelihood's value there, and not its
+    derivative. And the loss of a candidate, ``value_fn``, and, with ``divergence`` (its, too),
+    ``divergence_fn``, how far a candidate is from the present weights on the same data:
+    :func:`gembml.optimizers.trust_region` needs both. Data that are rollouts then ask for a
+    likelihood weighed by importance, whose value at a candidate estimates its return (the
+    surrogates ``ratio`` and ``dice``, not ``log_prob``).
     """
     accepting = optax.with_extra_args_support(optimizer)
 
@@ -55,7 +55,7 @@ def point(
 
         value, gradient = jax.value_and_grad(loss)(state.posterior)
         if objective is not None:
-            value = plus_proximal(-objective(data), state.posterior)
+            value = valued(value, plus_proximal(-objective(data), state.posterior))
         if first_order:
             value, gradient = jax.lax.stop_gradient((value, gradient))
         return descend(accepting, state, gradient, value, loss, divergence, data)

@@ -16,6 +16,7 @@ WORDS = (
 )
 EPS_ROOT = 1e-8
 _RATES = ("learning_rate", "scaling")
+_LOSS = 1e3  # of trials: far above what any optimizer is told is the least
 
 
 class OptaxNameError(ValueError):
@@ -113,7 +114,7 @@ def _steps(
 ) -> tuple[Any, optax.Updates]:
     """State and updates of three steps, in a scan, whose carry may not change shapes or types."""
     params = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
-    loss = {"value": jnp.ones(())} if with_loss else {}
+    loss = {"value": _LOSS} if with_loss else {}
     update = optax.with_extra_args_support(transformation).update
 
     def step(state: Any, _: None) -> tuple[Any, optax.Updates]:
@@ -176,7 +177,7 @@ def _has_usable_derivative(transformation: optax.GradientTransformation) -> bool
     def end(gradient: jax.Array, params: Any, change: float) -> Any:
         state = transformation.init(params)
         for step in range(6):
-            updates, state = update(gradient + change * step, state, params, value=jnp.ones(()))
+            updates, state = update(gradient + change * step, state, params, value=_LOSS)
             params = optax.apply_updates(params, updates)
         return params
 

@@ -38,3 +38,5 @@ class Environment(NamedTuple):
     step: Callable[[Task, State, jax.Array], Transition]
     """``(task, state, action [action_size])``; actions are in units of the policy, in which the
     environment's own limits are -1 and 1: it clips what lies beyond."""
+    best_reward: float | None = None
+    """What no step's reward exceeds and good policies come close to; None if it is not known."""

@@ -35,8 +35,8 @@ class Experience(NamedTuple):
     mask: jax.Array
     """``[N, H]``"""
     average_reward: jax.Array
-    """Of the N H steps, those after an episode's end counted as 0, in units of the standard
-    deviation of the advantages; a scalar."""
+    """Less the best reward, if one is known, over all N H steps, of which those after an episode's
+    end have the best; in units of the standard deviation of the advantages; a scalar."""
 
 
 def experience(
@@ -45,6 +45,7 @@ def experience(
     baseline: Baseline,
     discount: float,
     gae_lambda: float,
+    best_reward: float = 0.0,
 ) -> Experience:
     """Episodes with their advantages."""
     returns = discounted_sums(rollouts.rewards, discount) * rollouts.mask
@@ -58,7 +59,8 @@ def experience(
         rollouts.log_probs,
         standardized(advantages, rollouts.mask),
         rollouts.mask,
-        jnp.mean(rollouts.rewards) / standard_deviation(advantages, rollouts.mask),
+        jnp.mean((rollouts.rewards - best_reward) * rollouts.mask)
+        / standard_deviation(advantages, rollouts.mask),
     )
 
 
@@ -80,13 +82,24 @@ def policy_gradient(
     ``surrogate`` over all actions (appendix B.1 of the paper prints sum_t pi(a_t | x_t) r_t).
     Trust regions are in the mean KL divergence of the actions' distributions; with the surrogate
     ``log_prob`` the problem has no divergence, as a line search that compares its values compares
-    no returns. The objective, for steps that follow from its value, is the average reward of a
-    step, whose gradient the surrogate has.
+    no returns.
+
+    The objective, for steps that follow from its value, is the average reward of a step less the
+    environment's best, if that is known. The surrogate's gradient is that of the average reward
+    of running steps, up to what the discount leaves out. Where episodes end early the objective,
+    an average over the whole horizon, is smaller than in proportion, by the share of steps that
+    run, and so are Polyak's steps: on navigation that is better (BUILD_NOTES.md).
     """
 
     def collect(key: Key, task: Task, params: Params) -> Experience:
         rollouts = roll_out(key, environment, policy, params, task, num_rollouts)
-        return experience(rollouts, baseline=baseline, discount=discount, gae_lambda=gae_lambda)
+        return experience(
+            rollouts,
+            baseline=baseline,
+            discount=discount,
+            gae_lambda=gae_lambda,
+            best_reward=environment.best_reward or 0.0,
+        )
 
     def log_likelihood(params: Params, data: Experience) -> jax.Array:
         log_pi = log_prob(policy, params, data.observations, data.actions) * data.mask
@@ -108,5 +121,6 @@ def policy_gradient(
         support=collect,
         query=collect,
         divergence=None if surrogate is surrogates.log_prob else divergence,
-        objective=lambda data: data.average_reward,
+        objective=None if environment.best_reward is None else lambda data: data.average_reward,
+        is_surrogate=True,
     )

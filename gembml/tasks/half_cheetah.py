@@ -129,7 +129,8 @@ def half_cheetah(
         observation = jnp.concatenate([new.q[1:], new.qd])
         return Transition(new, observation, reward, jnp.zeros((), bool))
 
-    return Environment(17, 6, horizon, reset, step)
+    best_reward = 0.0 if task_kind == "velocity" else None
+    return Environment(17, 6, horizon, reset, step, best_reward)
 
 
 def load(backend: str, timing: str) -> Any:

@@ -57,7 +57,7 @@ def navigation(reward: str = "distance", horizon: int = 100) -> Environment:
         squared = jnp.sum((position - goal) ** 2)
         return Transition(position, position, of_squared(squared), squared < REACHED**2)
 
-    return Environment(2, 2, horizon, reset, step)
+    return Environment(2, 2, horizon, reset, step, best_reward=0.0)
 
 
 def best_return(goal: jax.Array, reward: str = "distance", horizon: int = 100) -> jax.Array:

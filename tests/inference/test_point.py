@@ -67,8 +67,18 @@ def test_an_objective_is_the_value_of_a_likelihood_that_has_only_its_gradient(fi
     )
 
     prior = Delta(jnp.array([4.0, 1.0]))
-    end = infer(inference, KEY, prior, lambda _, weights: (goal, distance(weights, goal)), 1)
+
+    def collect(key, weights):
+        del key
+        return goal, distance(weights, goal)
+
+    end = infer(inference, KEY, prior, collect, 1)
     np.testing.assert_allclose(end.mean, goal, atol=1e-5)
+    # From anywhere the step ends at the goal, and what differentiates through it must see that:
+    # were the objective a constant, the end would seem to move with the start.
+    jacobian = jax.jacobian(lambda m: infer(inference, KEY, Delta(m), collect, 1).mean)(prior.mean)
+    expected = np.eye(2) if first_order else np.zeros((2, 2))
+    np.testing.assert_allclose(jacobian, expected, atol=1e-5)
 
 
 def test_inference_raises_the_likelihood():

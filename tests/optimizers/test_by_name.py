@@ -87,6 +87,9 @@ def test_polyak_s_step_is_used_where_the_loss_is_given():
         np.testing.assert_array_equal(a, b)
     assert needs_loss(text)
     assert moves(text)
+    for text in ("polyak_sgd(f_min=1.0, eps=1.0)", "polyak_sgd(f_min=2.0, variant='sps+')"):
+        assert needs_loss(text)
+        assert moves(text)
     assert not needs_loss("adam")
     assert not needs_loss("lbfgs")  # which needs more
 

@@ -125,16 +125,25 @@ def test_experience_is_of_the_weights_that_act():
     assert abs(ratio.log_likelihood(others, data)) > 1e-3
 
 
-def test_the_objective_is_the_average_reward_in_units_of_the_advantages_std():
-    """Its gradient is then the likelihood's: for the bandit's, see above."""
-    number, target = 200, jnp.array([1.5])
-    problem = problem_of(BANDIT, constant_policy, baseline="none", num_rollouts=number)
-    data = jax.jit(problem.support)(KEY, target, (jnp.array([0.4]), jnp.array([-0.3])))
-    rewards = -((np.asarray(data.actions).ravel() - target) ** 2)
-    np.testing.assert_allclose(problem.objective(data), rewards.mean() / rewards.std(), rtol=1e-5)
+@pytest.mark.parametrize("best", [0.0, 3.0])
+def test_the_objective_is_what_is_left_to_the_best_reward(best):
+    environment = BANDIT._replace(best_reward=best)
+    problem = problem_of(environment, constant_policy, baseline="none", num_rollouts=200)
+    data = jax.jit(problem.support)(KEY, jnp.array([1.5]), (jnp.array([0.4]), jnp.array([-0.3])))
+    rewards = -((np.asarray(data.actions).ravel() - 1.5) ** 2)
+    expected = (rewards.mean() - best) / rewards.std()
+    np.testing.assert_allclose(problem.objective(data), expected, rtol=1e-5)
 
 
-def test_steps_after_an_episode_s_end_count_as_no_reward():
+def test_polyak_s_step_is_refused_where_the_best_reward_is_not_known():
+    config = LearnerConfig(inner_optimizer="polyak_sgd(eps=1.0)", meta_natural=False)
+    environment = navigation(horizon=5)._replace(best_reward=None)
+    with pytest.raises(OptionError, match="no best is known"):
+        make_learner("fomaml", problem_of(environment), config, 1)
+    make_learner("fomaml", problem_of(), config, 1)
+
+
+def test_steps_after_an_episode_s_end_count_as_the_best_reward():
     rollouts = roll_out(KEY, navigation(horizon=5), affine_policy, affine_params(KEY), GOAL, 2)
     options = {"baseline": BASELINES["none"], "discount": 0.0, "gae_lambda": 1.0}
     ended = jnp.ones((2, 5)).at[0, 2:].set(0.0)
