@@ -14,16 +14,16 @@ python=${PYTHON:-python}
 commands() {
   local seed algorithm goal
   # A meta-step of Gradient-EM has twice the episodes of one of MAML, which gets twice as many.
-  local by_learning_rate="--config.inner_optimizer=sgd --config.inner_learning_rate=0.1"
-  by_learning_rate+=" --config.later_rate=0.25"
+  local sgd="--config.inner_optimizer=sgd --config.inner_learning_rate=0.1 --config.later_rate"
   for seed in 0 1 2; do
     for algorithm in gem_bml_plus gem_bml reptile; do
       echo "navigation $algorithm $seed --algorithm=$algorithm --meta_steps=300"
+      echo "navigation ${algorithm}_sgd $seed --algorithm=$algorithm --meta_steps=500 $sgd=0.25"
     done
+    echo "navigation gem_bml_plus_sgd_later_half $seed --algorithm=gem_bml_plus" \
+      "--meta_steps=500 $sgd=0.5"
     echo "navigation maml $seed --algorithm=maml --meta_steps=600"
-    echo "navigation gem_bml_plus_sgd $seed --algorithm=gem_bml_plus --meta_steps=500" \
-      "$by_learning_rate"
-    echo "navigation maml_sgd $seed --algorithm=maml --meta_steps=1000 $by_learning_rate"
+    echo "navigation maml_sgd $seed --algorithm=maml --meta_steps=1000 $sgd=0.25"
     echo "navigation gem_bml_plus_point $seed --algorithm=gem_bml_plus --meta_steps=300" \
       "--config.log_std_init=-8 --config.meta_log_std_multiplier=0"
   done

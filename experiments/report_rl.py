@@ -57,10 +57,15 @@ def _variant(run: Results, firsts: list[Results]) -> str:
     others = [other for other in firsts if other["algorithm"] == run["algorithm"]]
     nearest = min(others, key=_distance_to_preset)
     mine, usual = ({**r["config"], "meta_steps": r["meta_steps"]} for r in (run, nearest))
-    return ", ".join(
-        f"{field.replace('_', ' ')} {mine.get(field, 'absent')}"
+    differing = [
+        field
         for field in mine
         if field not in _WITHOUT_EFFECT and mine.get(field) != usual.get(field)
+    ]
+    if differing != ["meta_steps"]:  # they have a column of their own
+        differing = [field for field in differing if field != "meta_steps"]
+    return ", ".join(
+        f"{field.replace('_', ' ')} {mine.get(field, 'absent')}" for field in differing
     )
 
 
@@ -144,7 +149,8 @@ def _share(value: float, references: dict[str, Any]) -> float:
 def _section(runs: list[Results], oracles: list[Results], output: pathlib.Path) -> str:
     groups = _groups(runs)
     updates = [int(update) for update in runs[0]["metrics"]["return"]]
-    references = _references(runs, oracles, updates)
+    by_preset = [run for group in groups if not group.variant for run in group.runs]
+    references = _references(by_preset, oracles, updates)
     header = ["algorithm", "meta-steps", "seeds"]
     header += [f"{n} update{'' if n == 1 else 's'}" for n in updates]
     header.append("share²")

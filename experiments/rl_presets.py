@@ -1,9 +1,9 @@
 """Hyperparameters of the reinforcement-learning experiments, as data.
 
 ``tuned`` was chosen for GEM-BML+ on validation tasks of 2D navigation (BUILD_NOTES.md says how);
-the other rows have those numbers and were not tuned, but for MAML's surrogate, and half-cheetah has
-them but for its inner steps, rates, discount and noise. ``paper`` is the table of the paper's
-appendix C.4.3 as printed.
+the other rows have those numbers as far as they can and were not tuned, but for MAML's surrogate.
+Half-cheetah has them but for its inner steps, which are a learning rate's, its rates, discount and
+noise. ``paper`` is the table of the paper's appendix C.4.3 as printed.
 """
 
 import dataclasses
@@ -118,9 +118,11 @@ _TUNED: dict[str, dict[str, object]] = {
     "meta_sgd": {k: v for k, v in _POINT.items() if k != "later_rate"} | {"surrogate": "ratio"},
 }
 
-# On navigation no reward is above 0, and Polyak's step (best - reward) / |gradient|^2 is known: of
-# a distance to be brought to 0 it is as long as the distance, where a learning rate's steps are as
-# long for near goals as for far ones. ``eps`` keeps steps short where the gradient is mostly noise.
+# On navigation no reward is above 0, and Polyak's step (best - reward) / |gradient|^2 is known: it
+# is the longer the farther the goal, where a learning rate's steps are as long for near goals as
+# for far ones. ``eps`` keeps steps short where the gradient is mostly noise; optax's cap of the
+# rate, 1, saves the start of training. Rows with log-std steps in the loop, which Polyak's step
+# does not take, and Meta-SGD, which learns its rates, have a learning rate.
 _POLYAK: dict[str, object] = {
     "inner_optimizer": "polyak_sgd(eps=2.0)",
     "inner_learning_rate": 1.0,

@@ -12,11 +12,6 @@ Divergence = Callable[[Params, Params, Data], jax.Array]
 """As :attr:`gembml.base.Problem.divergence`."""
 
 
-def valued(value: jax.Array, number: jax.Array) -> jax.Array:
-    """``number``, with the derivative of ``value``: of a surrogate, which has no other use."""
-    return value + jax.lax.stop_gradient(number - value)
-
-
 def descend(
     optimizer: optax.GradientTransformationExtraArgs,
     state: InferenceState,

@@ -7,7 +7,7 @@ import optax
 
 from gembml.base import Collect, Data, Inference, InferenceState, Key, Params, StepKeys
 from gembml.delta import Delta, half_squared_distance
-from gembml.inference.descent import Divergence, descend, valued
+from gembml.inference.descent import Divergence, descend
 
 
 def point(
@@ -27,9 +27,9 @@ def point(
     loop, which drops the Hessian: MAML becomes first-order MAML.
 
     The optimizer is also given the loss, ``value``, for Polyak's step size. With ``objective``
-    (:class:`~gembml.base.Problem`'s) that replaces the log-likelihood's value there, and not its
-    derivative. And the loss of a candidate, ``value_fn``, and, with ``divergence`` (its, too),
-    ``divergence_fn``, how far a candidate is from the present weights on the same data:
+    (:class:`~gembml.base.Problem`'s) that replaces the log-likelihood there; like the data, of
+    which it is, it is a constant to whoever differentiates through the step. And the loss of a
+    candidate, ``value_fn``, and, with ``divergence`` (its, too), ``divergence_fn``, how far a candidate is from the present weights on the same data:
     :func:`gembml.optimizers.trust_region` needs both. Data that are rollouts then ask for a
     likelihood weighed by importance, whose value at a candidate estimates its return (the
     surrogates ``ratio`` and ``dice``, not ``log_prob``).
@@ -55,7 +55,7 @@ def point(
 
         value, gradient = jax.value_and_grad(loss)(state.posterior)
         if objective is not None:
-            value = valued(value, plus_proximal(-objective(data), state.posterior))
+            value = plus_proximal(-objective(data), state.posterior)
         if first_order:
             value, gradient = jax.lax.stop_gradient((value, gradient))
         return descend(accepting, state, gradient, value, loss, divergence, data)

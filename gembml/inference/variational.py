@@ -7,7 +7,7 @@ import optax
 
 from gembml.base import Collect, Data, Inference, InferenceState, Key, StepKeys
 from gembml.gaussian import Gaussian, kl_divergence
-from gembml.inference.descent import Divergence, descend, valued
+from gembml.inference.descent import Divergence, descend
 from gembml.inference.expectations import ExpectedLogLikelihood
 from gembml.options import OptionError, concrete
 
@@ -46,8 +46,8 @@ def variational(
     optax transformation works as well. Its state starts afresh at every call of the inner loop.
 
     The optimizer is also given the negative ELBO, ``value``, for Polyak's step size. With
-    ``objective`` (:class:`~gembml.base.Problem`'s) that replaces the value of the expected
-    log-likelihood there, and not its derivative. And the negative ELBO of a candidate with this
+    ``objective`` (:class:`~gembml.base.Problem`'s), a constant like the data, that replaces the
+    expected log-likelihood there. And the negative ELBO of a candidate with this
     step's noise, ``value_fn``, and, with ``divergence`` (its, too), ``divergence_fn``, how far
     a candidate's mean is from the present one: for :func:`gembml.optimizers.trust_region` by
     :func:`gembml.optimizers.on_mean`. As for :func:`~gembml.inference.point`, rollouts then ask for
@@ -82,8 +82,7 @@ def variational(
 
         value, gradient = jax.value_and_grad(negative_elbo)(state.posterior)
         if objective is not None:
-            weighted = kl_weight * kl_divergence(state.posterior, prior)
-            value = valued(value, weighted - objective(data))
+            value = kl_weight * kl_divergence(state.posterior, prior) - objective(data)
         return descend(accepting, state, gradient, value, negative_elbo, divergence, data)
 
     return Inference(init, step)
