@@ -29,10 +29,10 @@ def point(
     The optimizer is also given the loss, ``value``, for Polyak's step size. With ``objective``
     (:class:`~gembml.base.Problem`'s) that replaces the log-likelihood there; like the data, of
     which it is, it is a constant to whoever differentiates through the step. And the loss of a
-    candidate, ``value_fn``, and, with ``divergence`` (its, too), ``divergence_fn``, how far a candidate is from the present weights on the same data:
-    :func:`gembml.optimizers.trust_region` needs both. Data that are rollouts then ask for a
-    likelihood weighed by importance, whose value at a candidate estimates its return (the
-    surrogates ``ratio`` and ``dice``, not ``log_prob``).
+    candidate, ``value_fn``, and, with ``divergence`` (its, too), ``divergence_fn``, how far a
+    candidate is from the present weights on the same data: :func:`gembml.optimizers.trust_region`
+    needs both. Data that are rollouts then ask for a likelihood weighed by importance, whose value
+    at a candidate estimates its return (the surrogates ``ratio`` and ``dice``, not ``log_prob``).
     """
     accepting = optax.with_extra_args_support(optimizer)
 
