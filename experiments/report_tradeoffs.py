@@ -61,7 +61,10 @@ def figure_2b(results: Results, path: pathlib.Path) -> None:
 
 
 def _number(value: float | None, scale: float) -> str:
-    return "–" if value is None else f"{scale * value:,.4g}"
+    if value is None:
+        return "–"
+    number = scale * value
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
 
 
 def _table(results: Results) -> str:
