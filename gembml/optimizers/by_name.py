@@ -61,9 +61,9 @@ def optax_transformation(
 ) -> optax.GradientTransformation:
     """The transformation of ``optax`` or ``optax.contrib`` that ``text`` names.
 
-    One that has a ``learning_rate`` gets it, or if not that a ``scaling``, the learning rate of
-    ``polyak_sgd``; the updates of any other are scaled by it, with descent's sign:
-    ``trace(decay=0.9)`` is ``sgd(momentum=0.9)``.
+    One that has a ``learning_rate`` gets it; the updates of any other are scaled by it, with
+    descent's sign where they have none: ``trace(decay=0.9)`` is ``sgd(momentum=0.9)``, and Polyak's
+    step by ``polyak_sgd`` is ``learning_rate`` min(loss / (|g|^2 + eps), ``max_learning_rate``) g.
 
     Args:
       text: ``name`` or ``name(argument=value, ...)``, values being Python literals.
@@ -87,11 +87,15 @@ def optax_transformation(
         if differentiated:
             roots = [n for n, p in parameters.items() if n.endswith("eps_root") and p.default == 0]
             arguments = dict.fromkeys(roots, EPS_ROOT) | arguments
-        rate = next((name for name in _RATES if name in parameters), None)
-        transformation: Any = builder(**arguments | ({rate: learning_rate} if rate else {}))
-        if rate is None:
-            descend = optax.scale_by_learning_rate(learning_rate)
-            transformation = optax.chain(transformation, descend)
+        if "learning_rate" in parameters:
+            arguments = {"learning_rate": learning_rate} | arguments
+        transformation: Any = builder(**arguments)
+        if "learning_rate" not in parameters:
+            # Optax's `scaling` is of the gradient whose square Polyak's step is divided by.
+            scale = optax.scale_by_learning_rate(
+                learning_rate, flip_sign="scaling" not in parameters
+            )
+            transformation = optax.chain(transformation, scale)
         state, _ = jax.eval_shape(lambda: _steps(transformation, with_loss=with_loss))
     except Exception as error:  # whatever a function that is no such transformation may raise
         reason = " ".join(str(error).split()) or type(error).__name__

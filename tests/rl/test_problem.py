@@ -277,7 +277,13 @@ def test_what_is_not_finite_shows_if_and_only_if_it_counts(surrogate, counts):
         assert np.all(np.isfinite(jax.jit(jax.hessian(problem.divergence))(params, params, data)))
 
 
-@pytest.mark.parametrize(("name", "optimizer"), [("maml", "sgd"), ("gem_bml_plus", "trpo")])
+POLYAK = "polyak_sgd(eps=1.0)"
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [("maml", "sgd"), ("gem_bml_plus", "trpo"), ("maml", POLYAK), ("gem_bml_plus", POLYAK)],
+)
 @pytest.mark.parametrize("counts", [False, True])
 def test_a_meta_step_is_finite_if_and_only_if_what_counts_is(name, optimizer, counts):
     problem = problem_of(broken(counts=counts), surrogate="ratio")
@@ -285,6 +291,23 @@ def test_a_meta_step_is_finite_if_and_only_if_what_counts_is(name, optimizer, co
     learner = make_learner(name, problem, config, 10)
     _, metrics = jax.jit(learner.update)(learner.init(KEY), QUICK_KEY, GOALS)
     assert metrics.finite != counts
+
+
+@pytest.mark.parametrize("later", [1.0, 0.5])
+def test_polyak_s_updates_are_as_long_as_what_is_left_to_gain(later):
+    problem, prior = problem_of(), affine_params(KEY)
+    config = dataclasses.replace(
+        CONFIG, inner_optimizer=POLYAK, inner_learning_rate=0.8, later_rate=later
+    )
+    learner = make_learner("fomaml", problem, config, 1)
+    path = learner.adapt(Delta(prior), KEY, lambda key, w: problem.support(KEY, GOAL, w), 2).mean
+    weights = prior
+    for step in range(2):
+        data = problem.support(KEY, GOAL, weights)
+        gradient = jax.grad(problem.log_likelihood)(weights, data)
+        rate = jnp.minimum(-data.average_reward / (jnp.sum(gradient**2) + 1.0), 1.0)
+        weights = weights + 0.8 * later**step * rate * gradient
+        np.testing.assert_allclose(path[step + 1], weights, rtol=1e-4, atol=1e-6)
 
 
 CONFIGS = dict.fromkeys(ALGORITHMS, CONFIG)
