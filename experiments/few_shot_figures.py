@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from experiments import style
 DATASETS = {"omniglot": "Omniglot", "mini_imagenet": "miniImageNet"}
 _OVER, _UNDER, _ACCURACY = "#D55E00", "#009E73", "#7FB2D9"
 _COLUMNS = 4  # panels of a reliability diagram in a row
+_TITLE_WIDTH = 24  # characters above one
 
 
 def learning_curve(
@@ -172,7 +174,7 @@ def _diagram(axes: Axes, label: str, bins: dict[str, list[float | None]]) -> Non
         fontsize=7.5,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
     )
-    axes.set_title(label, fontsize=9)
+    axes.set_title(textwrap.fill(label, _TITLE_WIDTH), fontsize=9)
     axes.set(xlim=(0, 1), ylim=(0, 1), yticks=[0, 0.5, 1])
 
 
