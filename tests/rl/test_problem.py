@@ -15,67 +15,25 @@ from gembml.inference import point
 from gembml.meta_gradients import backprop
 from gembml.models.policy import GaussianPolicy
 from gembml.rl import (
-    BASELINES,
     SURROGATES,
     Environment,
     Experience,
     Transition,
-    policy_gradient,
-    roll_out,
 )
-from gembml.rl.problem import experience
 from gembml.tasks.navigation import navigation, uniform_goal
-
-KEY = jax.random.key(0)
-QUICK_KEY = jax.random.key(0, impl="unsafe_rbg")  # to compile; most of the time goes there
-GOAL = jnp.array([0.3, 0.2])
-every_surrogate = pytest.mark.parametrize("surrogate", SURROGATES)
-
-# One step, seen by nobody: the reward is -(a - target)^2.
-BANDIT = Environment(
-    observation_size=1,
-    action_size=1,
-    horizon=1,
-    reset=lambda key, target: (jnp.zeros(1), jnp.zeros(1)),
-    step=lambda target, state, action: Transition(
-        state, state, -jnp.sum((action - target) ** 2), jnp.bool_(True)
-    ),
+from tests.rl.small import (
+    BANDIT,
+    GOAL,
+    KEY,
+    POLYAK,
+    QUICK_KEY,
+    affine_params,
+    affine_policy,
+    constant_policy,
+    problem_of,
 )
 
-
-def constant_policy(params, observations):
-    mean, log_std = params
-    return jnp.broadcast_to(mean, (*observations.shape[:-1], mean.shape[0])), log_std
-
-
-def affine_policy(params, observations):
-    """In one vector: a program of one leaf compiles in half the time."""
-    return observations @ params[:4].reshape(2, 2) + params[4:6], params[6:]
-
-
-def affine_params(key) -> jax.Array:
-    return 0.5 * jax.random.normal(key, (8,))
-
-
-def problem_of(
-    environment=None,
-    policy=affine_policy,
-    init=affine_params,
-    surrogate: str = "log_prob",
-    baseline: str = "linear",
-    num_rollouts: int = 2,
-) -> Problem:
-    return policy_gradient(
-        environment or navigation(horizon=5),
-        policy,
-        init,
-        num_rollouts=num_rollouts,
-        surrogate=SURROGATES[surrogate],
-        baseline=BASELINES[baseline],
-        discount=0.99,
-        gae_lambda=1.0,
-    )
-
+every_surrogate = pytest.mark.parametrize("surrogate", SURROGATES)
 
 collect = jax.jit(problem_of().support)
 
@@ -123,33 +81,6 @@ def test_experience_is_of_the_weights_that_act():
     ratio = problem_of(surrogate="ratio")
     np.testing.assert_allclose(ratio.log_likelihood(params, data), 0, atol=1e-5)
     assert abs(ratio.log_likelihood(others, data)) > 1e-3
-
-
-@pytest.mark.parametrize("best", [0.0, 3.0])
-def test_the_objective_is_what_is_left_to_the_best_reward(best):
-    environment = BANDIT._replace(best_reward=best)
-    problem = problem_of(environment, constant_policy, baseline="none", num_rollouts=200)
-    data = jax.jit(problem.support)(KEY, jnp.array([1.5]), (jnp.array([0.4]), jnp.array([-0.3])))
-    rewards = -((np.asarray(data.actions).ravel() - 1.5) ** 2)
-    expected = (rewards.mean() - best) / rewards.std()
-    np.testing.assert_allclose(problem.objective(data), expected, rtol=1e-5)
-
-
-def test_polyak_s_step_is_refused_where_the_best_reward_is_not_known():
-    config = LearnerConfig(inner_optimizer="polyak_sgd(eps=1.0)", meta_natural=False)
-    environment = navigation(horizon=5)._replace(best_reward=None)
-    with pytest.raises(OptionError, match="no best is known"):
-        make_learner("fomaml", problem_of(environment), config, 1)
-    make_learner("fomaml", problem_of(), config, 1)
-
-
-def test_steps_after_an_episode_s_end_count_as_the_best_reward():
-    rollouts = roll_out(KEY, navigation(horizon=5), affine_policy, affine_params(KEY), GOAL, 2)
-    options = {"baseline": BASELINES["none"], "discount": 0.0, "gae_lambda": 1.0}
-    ended = jnp.ones((2, 5)).at[0, 2:].set(0.0)
-    data = experience(rollouts._replace(mask=ended, rewards=rollouts.rewards * ended), **options)
-    counted = np.asarray(rollouts.rewards)[np.asarray(ended) > 0]
-    np.testing.assert_allclose(data.average_reward, counted.sum() / 10 / counted.std(), rtol=1e-4)
 
 
 def test_no_episodes_that_run_have_likelihood_and_divergence_0():
@@ -277,9 +208,6 @@ def test_what_is_not_finite_shows_if_and_only_if_it_counts(surrogate, counts):
         assert np.all(np.isfinite(jax.jit(jax.hessian(problem.divergence))(params, params, data)))
 
 
-POLYAK = "polyak_sgd(eps=1.0)"
-
-
 @pytest.mark.parametrize(
     ("name", "optimizer"),
     [("maml", "sgd"), ("gem_bml_plus", "trpo"), ("maml", POLYAK), ("gem_bml_plus", POLYAK)],
@@ -291,23 +219,6 @@ def test_a_meta_step_is_finite_if_and_only_if_what_counts_is(name, optimizer, co
     learner = make_learner(name, problem, config, 10)
     _, metrics = jax.jit(learner.update)(learner.init(KEY), QUICK_KEY, GOALS)
     assert metrics.finite != counts
-
-
-@pytest.mark.parametrize("later", [1.0, 0.5])
-def test_polyak_s_updates_are_as_long_as_what_is_left_to_gain(later):
-    problem, prior = problem_of(), affine_params(KEY)
-    config = dataclasses.replace(
-        CONFIG, inner_optimizer=POLYAK, inner_learning_rate=0.8, later_rate=later
-    )
-    learner = make_learner("fomaml", problem, config, 1)
-    path = learner.adapt(Delta(prior), KEY, lambda key, w: problem.support(KEY, GOAL, w), 2).mean
-    weights = prior
-    for step in range(2):
-        data = problem.support(KEY, GOAL, weights)
-        gradient = jax.grad(problem.log_likelihood)(weights, data)
-        rate = jnp.minimum(-data.average_reward / (jnp.sum(gradient**2) + 1.0), 1.0)
-        weights = weights + 0.8 * later**step * rate * gradient
-        np.testing.assert_allclose(path[step + 1], weights, rtol=1e-4, atol=1e-6)
 
 
 CONFIGS = dict.fromkeys(ALGORITHMS, CONFIG)
