@@ -13,6 +13,7 @@ from gembml.config import GAUSSIAN
 from gembml.models.convolution import FORMS, PRECISIONS
 from gembml.models.normalisation import MODES
 from gembml.options import OptionError, option
+from gembml.tasks.episodes import ROTATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,12 @@ class FewShotConfig(LargeTaskConfig):
     shots: int = option(1, "support images per class", least=1, most=1_000)
     queries: int = option(5, "query images per class in meta-training", least=1, most=1_000)
     test_queries: int = option(15, "query images per class at test", least=1, most=1_000)
-    rotations: bool = option(True, "whether each rotation by 90 degrees is another class")
+    rotations: str = option(
+        "random",
+        "by multiples of 90 degrees. random: a task's classes differ, each turned at random "
+        "(MAML's code); classes: each rotation of a class is another class; none",
+        choices=ROTATIONS,
+    )
     meta_batch: int = default("meta_batch", 16)
     filters: int = option(64, "filters of each convolution", least=1, most=10_000)
     layers: int = option(4, "convolutions", least=1, most=10)
@@ -129,7 +135,7 @@ _DATASETS: dict[str, dict[str, object]] = {
         "inner_learning_rate": 0.4,
         "inner_steps": 3,
         "filters": 64,
-        "rotations": True,
+        "rotations": "random",
         "pooling": False,
         "head": "mean",
     },
@@ -138,7 +144,7 @@ _DATASETS: dict[str, dict[str, object]] = {
         "inner_learning_rate": 0.05,
         "inner_steps": 5,
         "filters": 32,
-        "rotations": False,
+        "rotations": "none",
         "pooling": True,
         "head": "flatten",
         "meta_batch": 4,

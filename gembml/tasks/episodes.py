@@ -16,6 +16,9 @@ from gembml.base import Key
 from gembml.options import OptionError
 from gembml.tasks.images import Array, ImageClasses, LabelledImages
 
+ROTATIONS = ("none", "random", "classes")
+"""What :class:`EpisodeShape` may have as ``rotations``."""
+
 _MOST_UNROLLED = 16
 """Longer loops are compiled as loops: unrolled, hundreds of steps take minutes to compile."""
 
@@ -29,8 +32,10 @@ class EpisodeShape(NamedTuple):
     """Support images per class."""
     queries: int
     """Query images per class."""
-    rotations: bool = False
-    """Whether each rotation of a class by 90 degrees is another class."""
+    rotations: str = "none"
+    """By multiples of 90 degrees, one of :data:`ROTATIONS`. ``random``: a task's classes differ,
+    and each is turned at random, as MAML's code does in training and at test. ``classes``: each
+    rotation of a class is another class, as in a data set enlarged by turned copies."""
 
 
 class Episode(NamedTuple):
@@ -63,7 +68,7 @@ def check_shape(
 
     Raises:
       OptionError: a number below 1, more ways than classes, more shots and queries than a class
-        has images, or rotations of images that are not square.
+        has images, rotations that do not exist, or of images that are not square.
     """
     for option, value in (
         ("ways", shape.ways),
@@ -72,15 +77,18 @@ def check_shape(
     ):
         if value < 1:
             raise OptionError(f"{option} must be at least 1, not {value}.")
+    if shape.rotations not in ROTATIONS:
+        allowed = ", ".join(ROTATIONS)
+        raise OptionError(f"rotations must be one of {allowed}, not {shape.rotations}.")
     classes, _, height, width, _ = data.images.shape
-    rotations = 4 if shape.rotations else 1
+    rotations = 4 if shape.rotations == "classes" else 1
     if shape.ways > classes * rotations:
-        rotated = " in 4 rotations each" if shape.rotations else ""
+        rotated = " in 4 rotations each" if rotations == 4 else ""
         raise OptionError(
             f"ways must be at most {classes * rotations}, the number of classes "
             f"{f'for {split}' if split else 'here'} ({classes}{rotated}), not {shape.ways}."
         )
-    if shape.rotations and height != width:
+    if shape.rotations != "none" and height != width:
         raise OptionError(f"rotations need square images, not {height} x {width}.")
     counts, needed = np.asarray(data.counts), shape.shots + shape.queries
     least = int(counts.argmin())
@@ -99,15 +107,12 @@ def sample_episode(key: Key, counts: Array, shape: EpisodeShape) -> Episode:
     They come in random order, so labels are shuffled. No more than ``ways`` of the classes are
     ordered. (Equal random numbers, 2^-23 a pair, favour the earlier class.)
 
-    With ``shape.rotations`` what is drawn without replacement are the pairs of a class and a
-    rotation, each equally often: 4 ``classes`` classes, as where a data set is enlarged by turned
-    copies of its classes. So one task can have a class twice, under two labels, in two rotations
-    (never twice in the same one), and its images under the two labels are drawn independently: the
-    same drawing, turned, can be under both, also in the support of one and the query of the other.
-    Of tasks from Omniglot's 423 test characters, 1.8% with 5 ways and 29% with 20 have some
-    character twice. Where it looks alike in both rotations, no learner can tell the labels apart.
-    Drawing distinct classes, and one rotation for each, would be another protocol, with slightly
-    easier tasks; accuracies of the two should not be compared as if they were one.
+    With ``rotations="random"`` the classes differ, and the rotation of each is uniform: the
+    episodes of MAML's code. With ``"classes"`` what is drawn without replacement are the pairs of a
+    class and a rotation, so that one task can have a class twice, under two labels, in two
+    rotations: of tasks from Omniglot's 423 test characters 1.8% with 5 ways and 29% with 20. Where
+    it looks alike in both, no learner can tell the labels apart. Accuracies of the two are not
+    comparable.
 
     Args:
       key: a random key.
@@ -116,14 +121,22 @@ def sample_episode(key: Key, counts: Array, shape: EpisodeShape) -> Episode:
     """
     counts = jnp.asarray(counts, jnp.int32)
     classes_key, images_key = jax.random.split(key)
-    rotations = 4 if shape.rotations else 1
-    pairs = _largest(classes_key, counts.shape[0] * rotations, shape.ways)
-    classes = pairs // rotations
+    match shape.rotations:
+        case "none":
+            classes = _largest(classes_key, counts.shape[0], shape.ways)
+            rotations = jnp.zeros_like(classes)
+        case "random":
+            distinct_key, turns_key = jax.random.split(classes_key)
+            classes = _largest(distinct_key, counts.shape[0], shape.ways)
+            rotations = jax.random.randint(turns_key, classes.shape, 0, 4, jnp.int32)
+        case _:
+            pairs = _largest(classes_key, counts.shape[0] * 4, shape.ways)
+            classes, rotations = pairs // 4, pairs % 4
     needed = shape.shots + shape.queries
     images = jax.vmap(lambda k, count: _distinct(k, count, needed))(
         jax.random.split(images_key, shape.ways), counts[classes]
     )
-    return Episode(classes, pairs % rotations, images)
+    return Episode(classes, rotations, images)
 
 
 def support_images(data: ImageClasses, episode: Episode, shots: int) -> LabelledImages:

@@ -172,7 +172,7 @@ def test_omniglot_runs_and_says_that_the_archives_are_not_the_known_ones(few_sho
     assert "Traceback" not in finished.stderr
     results = results_of(tmp_path / "run")
     assert (results["dataset"], results["split"]) == ("omniglot", "random_1200")
-    assert results["config"]["rotations"]
+    assert results["config"]["rotations"] == "random"
     assert_measures(results["metrics"])
 
 

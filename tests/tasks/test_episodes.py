@@ -18,7 +18,7 @@ from gembml.tasks.episodes import (
 from gembml.tasks.images import ImageClasses
 
 COUNTS = np.array([4, 7, 5, 4, 6, 4], np.int32)
-SHAPE = EpisodeShape(ways=3, shots=1, queries=3, rotations=True)
+SHAPE = EpisodeShape(ways=3, shots=1, queries=3, rotations="classes")
 EPISODES = 6000
 
 
@@ -79,11 +79,20 @@ def test_labels_are_shuffled(episodes):
 
 
 def test_without_rotations_none_is_rotated_and_no_class_comes_twice():
-    shape = SHAPE._replace(ways=6, rotations=False)
+    shape = SHAPE._replace(ways=6, rotations="none")
     keys = jax.random.split(jax.random.key(1), 50)
     episodes = jax.jit(jax.vmap(lambda key: sample_episode(key, COUNTS, shape)))(keys)
     assert not episodes.rotations.any()
     np.testing.assert_array_equal(np.sort(episodes.classes), np.tile(np.arange(6), (50, 1)))
+
+
+def test_random_rotations_turn_distinct_classes_each_way_equally_often():
+    shape = SHAPE._replace(rotations="random")
+    keys = jax.random.split(jax.random.key(1), EPISODES)
+    episodes = jax.jit(jax.vmap(lambda key: sample_episode(key, COUNTS, shape)))(keys)
+    assert np.all(np.diff(np.sort(episodes.classes), axis=1) > 0)
+    for label in range(SHAPE.ways):
+        assert_uniform(np.asarray(episodes.classes * 4 + episodes.rotations)[:, label], 24)
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -145,10 +154,12 @@ def test_many_tasks_are_drawn_and_gathered_in_one_program():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"ways": 7, "rotations": False}, r"ways must be at most 6, .*not 7\."),
+        ({"ways": 7, "rotations": "none"}, r"ways must be at most 6, .*not 7\."),
+        ({"ways": 7, "rotations": "random"}, r"ways must be at most 6, .*not 7\."),
         ({"ways": 25}, r"at most 24, .*\(6 in 4 rotations each\), not 25\."),
         ({"queries": 4}, r"at most 4, the number of images of class a, not 1 \+ 4\."),
         ({"ways": 0}, r"ways must be at least 1, not 0\."),
+        ({"rotations": "all"}, r"rotations must be one of none, random, classes, not all\."),
         ({"shots": 0}, r"shots must be at least 1, not 0\."),
         ({"queries": 0}, r"queries must be at least 1, not 0\."),
     ],
@@ -162,7 +173,7 @@ def test_episodes_that_cannot_be_drawn_are_refused(changes, sentence):
     ("changes", "sentence"),
     [
         (
-            {"ways": 7, "rotations": False},
+            {"ways": 7, "rotations": "none"},
             r"^ways must be at most 6, the number of classes for validation \(6\), not 7\.$",
         ),
         (
@@ -204,4 +215,6 @@ def test_rotations_of_images_that_are_not_square_are_refused():
     data = ImageClasses(np.zeros((6, 4, 5, 6, 1), np.uint8), np.full(6, 4))
     with pytest.raises(OptionError, match="rotations need square images, not 5 x 6"):
         check_shape(data, SHAPE)
-    check_shape(data, SHAPE._replace(rotations=False))
+    with pytest.raises(OptionError, match="rotations need square images, not 5 x 6"):
+        check_shape(data, SHAPE._replace(rotations="random"))
+    check_shape(data, SHAPE._replace(rotations="none"))
