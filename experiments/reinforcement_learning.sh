@@ -14,7 +14,8 @@ python=${PYTHON:-python}
 commands() {
   local seed algorithm goal
   # A meta-step of Gradient-EM has twice the episodes of one of MAML, which gets twice as many.
-  local sgd="--config.inner_optimizer=sgd --config.inner_learning_rate=0.1 --config.later_rate"
+  local sgd="--config.inner_optimizer=sgd --config.inner_learning_rate=0.1"
+  sgd+=" --config.action_std=0.35 --config.later_rate"
   for seed in 0 1 2; do
     for algorithm in gem_bml_plus gem_bml reptile; do
       echo "navigation $algorithm $seed --algorithm=$algorithm --meta_steps=300"

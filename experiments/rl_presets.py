@@ -121,12 +121,14 @@ _TUNED: dict[str, dict[str, object]] = {
 # On navigation no reward is above 0, and Polyak's step (best - reward) / |gradient|^2 is known: it
 # is the longer the farther the goal, where a learning rate's steps are as long for near goals as
 # for far ones. ``eps`` keeps steps short where the gradient is mostly noise; optax's cap of the
-# rate, 1, saves the start of training. Rows with log-std steps in the loop, which Polyak's step
+# rate, 1, saves the start of training. Actions have less noise than by a learning rate: it costs
+# the first update and gains the third. Rows with log-std steps in the loop, which Polyak's step
 # does not take, and Meta-SGD, which learns its rates, have a learning rate.
 _POLYAK: dict[str, object] = {
     "inner_optimizer": "polyak_sgd(eps=2.0)",
     "inner_learning_rate": 1.0,
     "later_rate": 1.0,
+    "action_std": 0.2,
 }
 _BY_POLYAK = ("gem_bml_plus", "gem_bml", "maml", "fomaml", "reptile", "pretrain")
 
