@@ -11,14 +11,14 @@ jobs=${1:-2}
 python=${PYTHON:-python}
 
 commands() {
-  local algorithm
+  local algorithm classes="--config.rotations=classes"
   for algorithm in gem_bml_plus fomaml; do
     # The second seed is validated less often, which changes its log and not its results.
-    echo "5_way_1_shot $algorithm 0 --meta_steps=40000"
-    echo "5_way_1_shot $algorithm 1 --meta_steps=40000 --config.evaluate_every=20000"
-    echo "5_way_1_shot_alphabet $algorithm 0 --split=alphabet --meta_steps=20000" \
+    echo "5_way_1_shot $algorithm 0 --meta_steps=40000 $classes"
+    echo "5_way_1_shot $algorithm 1 --meta_steps=40000 $classes --config.evaluate_every=20000"
+    echo "5_way_1_shot_alphabet $algorithm 0 --split=alphabet --meta_steps=20000 $classes" \
       "--config.evaluate_every=10000"
-    echo "20_way_1_shot $algorithm 0 --ways=20 --meta_steps=8000 --config.evaluate_every=4000"
+    echo "20_way_1_shot $algorithm 0 --ways=20 --meta_steps=20000 --config.evaluate_every=20000"
   done
 }
 

@@ -32,7 +32,7 @@ MODES = {
     "not stated": ("?", "not stated by the source"),
 }
 # These have columns of their own.
-_COLUMNS = ("ways", "shots", "filters", "inner_steps", "normalisation")
+_COLUMNS = ("ways", "shots", "filters", "inner_steps", "normalisation", "rotations")
 # These change what is printed and saved on the way, and not the result.
 _WITHOUT_EFFECT = ("evaluate_every", "checkpoint_every", "validation_tasks")
 
@@ -46,6 +46,12 @@ def mode(group: Group) -> str:
 def task_of(run: Results) -> Task:
     """The episodes of a run."""
     return Task(run["dataset"], run["config"]["ways"], run["config"]["shots"])
+
+
+def episodes_of(run: Results) -> str:
+    """The split, and how classes are turned if it is not as in MAML's code."""
+    as_classes = run["config"].get("rotations") == "classes"
+    return run["split"] + (", rotations as classes" if as_classes else "")
 
 
 def group_few_shot(results: list[Results]) -> list[Group]:

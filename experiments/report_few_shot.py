@@ -8,6 +8,7 @@ from experiments.few_shot_groups import (
     MODES,
     Task,
     cell,
+    episodes_of,
     group_few_shot,
     last_step,
     mode,
@@ -41,6 +42,10 @@ _HEADER = (
     "s per meta-step",
     "device",
 )
+_AS_CLASSES = (
+    "“Rotations as classes”: a task may hold a character twice, in two rotations, which is harder than "
+    "MAML's protocol of the other rows, where characters differ and each is turned at random."
+)
 _SUPPORT, _UNKNOWN = MODES["support"][0], MODES["not stated"][0]
 
 
@@ -61,7 +66,7 @@ def _row(group: Group, task: Task) -> list[str]:
     calibration = _published(few_shot_calibration(group.algorithm, *task))
     steps = f"{group.inner_steps} / {last_step(group) if group.runs else '–'}"
     seeds = str(len(group.runs)) + (f" ({len(group.diverged)} diverged)" if group.diverged else "")
-    about = [group.label, run["split"], str(run["config"]["filters"]), f"{group.meta_steps:,}"]
+    about = [group.label, episodes_of(run), str(run["config"]["filters"]), f"{group.meta_steps:,}"]
     about += [steps, run["config"]["normalisation"], seeds, _over(group)]
     devices = ", ".join(dict.fromkeys(member["device"] for member in group.members))
     if not group.runs:
@@ -101,7 +106,7 @@ def _table_2(by_task: dict[Task, list[Group]]) -> str:
                     continue
                 run = group.members[0]
                 label = group._replace(variant="").label
-                key = (label, run["split"], str(run["config"]["filters"]))
+                key = (label, episodes_of(run), str(run["config"]["filters"]))
                 shown = cell(group.curve("accuracy"), last_step(group), mode(group), 2, 100)
                 shown += f" ({group.meta_steps:,} meta-steps, {_seeds(group)})"
                 cells = rows.setdefault(key, ["–"] * len(tasks))
@@ -121,13 +126,13 @@ def _seeds(group: Group) -> str:
 def _reliabilities(groups: list[Group]) -> dict[str, dict[str, list[float | None]]]:
     """Label -> bins; what tells two groups with one label apart is added to both."""
     found = {}
-    splits = {group.members[0]["split"] for group in groups}
+    splits = {episodes_of(group.members[0]) for group in groups}
     for group in groups:
         bins = reliability(group)
         if bins is None:
             continue
         run = group.members[0]
-        parts = [group.label, *([run["split"]] if len(splits) > 1 else [])]
+        parts = [group.label, *([episodes_of(run)] if len(splits) > 1 else [])]
         label = f"{', '.join(parts)} ({mode(group)})"
         if label in found:
             label = f"{label}, {group.inner_steps} inner, {group.meta_steps:,} meta-steps"
@@ -177,6 +182,7 @@ def few_shot(results: list[Results], output: pathlib.Path) -> str:
         f"norm used at test. {'; '.join(modes)}. “The same, support statistics only”: the same "
         "trained network, tested so. Rows with diverged seeds are means over the others. The "
         "diagrams, and ECE and MCE in them, are of all seeds' queries together.",
+        _AS_CLASSES if any(run["config"].get("rotations") == "classes" for run in results) else "",
         f"¹ {FEW_SHOT_SOURCE}; ± over test tasks; the bins are not stated.",
     ]
     return "\n\n".join(part for part in parts if part)

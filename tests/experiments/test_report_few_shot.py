@@ -147,6 +147,14 @@ def test_runs_that_differ_in_an_option_are_rows_that_say_so(tmp_path):
     row(text, "MAML")
 
 
+def test_accuracies_of_the_harder_rotations_say_so(tmp_path):
+    text = report(tmp_path, run(), run(config={"rotations": "classes"}, seed=1))
+    row(text, "GEM-BML+", "random_1200")
+    row(text, "GEM-BML+", "random_1200, rotations as classes")
+    assert "a task may hold a character twice" in text
+    assert "twice" not in report(tmp_path, run())
+
+
 def test_table_2_has_the_paper_s_columns_and_its_numbers(tmp_path):
     text = report(tmp_path, run(), run(config={"ways": 20}, metrics=measures(0.7)))
     lines = text.splitlines()
