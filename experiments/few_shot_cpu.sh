@@ -18,7 +18,7 @@ commands() {
     echo "5_way_1_shot $algorithm 1 --meta_steps=40000 $classes --config.evaluate_every=20000"
     echo "5_way_1_shot_alphabet $algorithm 0 --split=alphabet --meta_steps=20000 $classes" \
       "--config.evaluate_every=10000"
-    echo "20_way_1_shot $algorithm 0 --ways=20 --meta_steps=20000 --config.evaluate_every=20000"
+    echo "20_way_1_shot $algorithm 0 --ways=20 --meta_steps=10000 --config.evaluate_every=10000"
   done
 }
 

@@ -43,8 +43,8 @@ _HEADER = (
     "device",
 )
 _AS_CLASSES = (
-    "“Rotations as classes”: a task may hold a character twice, in two rotations, which is harder than "
-    "MAML's protocol of the other rows, where characters differ and each is turned at random."
+    "“Rotations as classes”: a task may hold a character twice, in two rotations, which is harder "
+    "than MAML's protocol, where characters differ and each is turned at random."
 )
 _SUPPORT, _UNKNOWN = MODES["support"][0], MODES["not stated"][0]
 
