@@ -94,7 +94,7 @@ def study(
             offsets = jax.tree.map(jnp.subtract, weights, prior.mean)
             gradient = jax.grad(lambda m: -objective(m, offsets, data))(prior.mean)
             updates, _ = optimizer.update(
-                gradient, optimizer.init(prior.mean), prior.mean, value=-data.average_reward
+                gradient, optimizer.init(prior.mean), prior.mean, value=data.regret
             )
             mean = optax.apply_updates(prior.mean, updates)
             return jnp.mean(roll_out(judge_key, environment, policy, mean, goal, _JUDGED).returns)

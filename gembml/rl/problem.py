@@ -34,9 +34,10 @@ class Experience(NamedTuple):
     """Standardised over the task's episodes, ``[N, H]``; 0 where masked."""
     mask: jax.Array
     """``[N, H]``"""
-    average_reward: jax.Array
-    """Less the best reward, if one is known, over all N H steps, of which those after an episode's
-    end have the best; in units of the standard deviation of the advantages; a scalar."""
+    regret: jax.Array
+    """The best reward (0 where none is known) less the average one of all N H steps, of which those
+    after an episode's end have the best; in units of the standard deviation of the advantages; a
+    scalar."""
 
 
 def experience(
@@ -59,7 +60,7 @@ def experience(
         rollouts.log_probs,
         standardized(advantages, rollouts.mask),
         rollouts.mask,
-        jnp.mean((rollouts.rewards - best_reward) * rollouts.mask)
+        jnp.mean((best_reward - rollouts.rewards) * rollouts.mask)
         / standard_deviation(advantages, rollouts.mask),
     )
 
@@ -121,6 +122,6 @@ def policy_gradient(
         support=collect,
         query=collect,
         divergence=None if surrogate is surrogates.log_prob else divergence,
-        objective=None if environment.best_reward is None else lambda data: data.average_reward,
+        objective=None if environment.best_reward is None else lambda data: -data.regret,
         is_surrogate=True,
     )

@@ -52,8 +52,8 @@ def test_steps_after_an_episode_s_end_count_as_the_best_reward(best):
         best_reward=best,
     )
     counted = np.asarray(rollouts.rewards)[np.asarray(ended) > 0]
-    expected = (counted - best).sum() / 10 / counted.std()
-    np.testing.assert_allclose(data.average_reward, expected, rtol=1e-4)
+    expected = (best - counted).sum() / 10 / counted.std()
+    np.testing.assert_allclose(data.regret, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("later", [1.0, 0.5])
@@ -68,6 +68,6 @@ def test_polyak_s_updates_are_as_long_as_what_is_left_to_gain(later):
     for step in range(2):
         data = problem.support(KEY, GOAL, weights)
         gradient = jax.grad(problem.log_likelihood)(weights, data)
-        rate = jnp.minimum(-data.average_reward / (jnp.sum(gradient**2) + 1.0), 1.0)
+        rate = jnp.minimum(data.regret / (jnp.sum(gradient**2) + 1.0), 1.0)
         weights = weights + 0.8 * later**step * rate * gradient
         np.testing.assert_allclose(path[step + 1], weights, rtol=1e-4, atol=1e-6)
