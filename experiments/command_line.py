@@ -175,10 +175,10 @@ def no_arguments(argv: list[str]) -> None:
         raise InputError(f"{argv[1]!r} is not a flag; flags are written --name=value.")
 
 
-def given(flag: str, value: str | None) -> str:
-    """``value``, or an error if the flag was left out."""
+def given(flag: str, value: str | None, what: str = "the directory to write to") -> str:
+    """``value``, or an error that says ``what`` it is if the flag was left out."""
     if not value:
-        raise InputError(f"--{flag}=DIR is needed: the directory to write to.")
+        raise InputError(f"--{flag}=DIR is needed: {what}.")
     return value
 
 

@@ -170,7 +170,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "directory to write to")
 def main(argv: list[str]) -> None:
     """Run the study that the flags describe."""
     command_line.no_arguments(argv)
-    directory = pathlib.Path(command_line.given("run", _RUN.value))
+    directory = pathlib.Path(command_line.given("run", _RUN.value, "a finished run's"))
     tasks = command_line.in_range("tasks", _TASKS.value, 2, 1_000_000)
     episodes = command_line.whole_numbers("episodes", _EPISODES.value, 1)
     about, config = read_run(

@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
     mesh = devices.run_mesh(config.meta_batch, 1)
     splits = datasets.load(
         _DATASET.value,
-        pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else None,
+        pathlib.Path(_DATA_DIR.value).expanduser() if _DATA_DIR.value else None,
         **data_options(),
     )
     results = run_experiment(

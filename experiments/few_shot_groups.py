@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments import style
 from experiments.few_shot_presets import FewShotConfig
@@ -58,9 +58,9 @@ def group_few_shot(results: list[Results]) -> list[Group]:
     """Pool one task's runs that differ only in their seed, algorithms in the order of tables."""
     pooled: dict[str, list[Results]] = {}
     for run in sorted(results, key=lambda run: run["seed"]):
-        fields = ("algorithm", "split", "meta_steps", "test_tasks")
-        config = {k: v for k, v in run["config"].items() if k not in _WITHOUT_EFFECT}
-        key = json.dumps([config, *(run[field] for field in fields)], sort_keys=True)
+        fields = ("algorithm", "split", "data_sha256", "meta_steps", "test_tasks")
+        config = {k: v for k, v in _completed(run).items() if k not in _WITHOUT_EFFECT}
+        key = json.dumps([config, *(run.get(field) for field in fields)], sort_keys=True)
         pooled.setdefault(key, []).append(run)
     groups = [
         Group(runs[0]["algorithm"], _variant(runs[0], results), runs) for runs in pooled.values()
@@ -75,14 +75,15 @@ def group_few_shot(results: list[Results]) -> list[Group]:
     return sorted(groups, key=place)
 
 
+def _completed(run: Results) -> dict[str, Any]:
+    """A run's options; results that are older than an option are of its default."""
+    return dataclasses.asdict(FewShotConfig()) | run["config"]
+
+
 def _variant(run: Results, results: list[Results]) -> str:
     """The options, other than those with columns, in which an algorithm's runs differ."""
-    # Results that are older than an option are of its default.
-    defaults = dataclasses.asdict(FewShotConfig())
-    configs = [
-        defaults | other["config"] for other in results if other["algorithm"] == run["algorithm"]
-    ]
-    mine = defaults | run["config"]
+    configs = [_completed(other) for other in results if other["algorithm"] == run["algorithm"]]
+    mine = _completed(run)
     fields = dict.fromkeys(field for config in configs for field in config)
     return ", ".join(
         f"{field.replace('_', ' ')} {mine.get(field, 'absent')}"

@@ -10,6 +10,7 @@ import dataclasses
 
 from experiments.run_config import LargeTaskConfig, default
 from gembml.config import GAUSSIAN
+from gembml.models.cnn import HEADS
 from gembml.models.convolution import FORMS, PRECISIONS
 from gembml.models.normalisation import MODES
 from gembml.options import OptionError, option
@@ -34,9 +35,7 @@ class FewShotConfig(LargeTaskConfig):
     filters: int = option(64, "filters of each convolution", least=1, most=10_000)
     layers: int = option(4, "convolutions", least=1, most=10)
     pooling: bool = option(False, "maxima of 2 x 2 after convolutions of stride 1; else stride 2")
-    head: str = option(
-        "mean", "what the linear head sees of the positions", choices=("mean", "flatten")
-    )
+    head: str = option("mean", "what the linear head sees of the positions", choices=HEADS)
     normalisation: str = option(
         "transductive",
         "whose statistics normalise: transductive: the images classified together; support: the "

@@ -91,6 +91,7 @@ _IDENTITY = (
     "setting",
     "dataset",
     "split",
+    "data_sha256",
     "task",
     "backend",
     "timing",

@@ -9,6 +9,7 @@ import jax
 
 from gembml import MetaLearner
 from gembml.base import Distribution
+from gembml.options import OptionError
 from gembml.training import InputError
 from gembml.training.checkpoints import Checkpoints
 
@@ -24,13 +25,16 @@ def read_run(
     """What ``run.json`` says of the run in a directory, and its config.
 
     Raises:
-      InputError: if there is no run, or none that ``suits``; it says what is ``wanted``.
+      InputError: if there is no run, or none that ``suits``; it says what is ``wanted``. Or if an
+        option of the run has a value that it may not have (any more).
     """
     try:
         about = json.loads((directory / "run.json").read_text())
         config = config_class(**about["config"])
         if suits(about, config):
             return about, config
+    except OptionError as error:
+        raise InputError(f"--run={directory} has an option of an older version: {error}") from error
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise InputError(f"--run must name the work directory of {wanted}, not {directory}.")

@@ -213,7 +213,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "directory to write to")
 def main(argv: list[str]) -> None:
     """Run the study that the flags describe."""
     command_line.no_arguments(argv)
-    directory = pathlib.Path(command_line.given("run", _RUN.value))
+    directory = pathlib.Path(command_line.given("run", _RUN.value, "a finished run's"))
     tasks = command_line.in_range("tasks", _TASKS.value, 2, 1_000_000)
     about, config = read_run(
         directory,
@@ -221,7 +221,7 @@ def main(argv: list[str]) -> None:
         lambda about, _: about["experiment"] == "few_shot" and about["dataset"] == "omniglot",
         "a few-shot run on Omniglot",
     )
-    folder = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else default_data_dir()
+    folder = pathlib.Path(_DATA_DIR.value).expanduser() if _DATA_DIR.value else default_data_dir()
     splits = omniglot.load(folder, split=about["split"])
     data = jax.device_put(splits.test)
     experiment = make_experiment(about["algorithm"], config, data, about["meta_steps"])

@@ -52,6 +52,16 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a ``value`` that is none of ``choices``.
+
+    Raises:
+      OptionError: so it is.
+    """
+    if value not in choices:
+        raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value}.")
+
+
 def allowed(field: dataclasses.Field) -> str:
     """What values a field takes, in words."""
     m = field.metadata

@@ -11,7 +11,9 @@ from gembml.base import Key, Params
 from gembml.gaussian import Gaussian, perturb, standard_normal_like
 from gembml.models.convolution import convolve, matrix_product
 from gembml.models.normalisation import normalise
-from gembml.options import OptionError
+from gembml.options import OptionError, check_choice
+
+HEADS = ("mean", "flatten")
 
 Affine = Callable[[str, jax.Array, Callable[[jax.Array, jax.Array], jax.Array]], jax.Array]
 """``(layer, x, product)`` -> the layer's product of ``x`` with its kernel, plus its bias, where
@@ -23,7 +25,11 @@ class CNN(nn.Module):
 
     ``x [n, H, W, C]`` -> logits ``[n, outputs]``. With ``pooling`` the convolutions have stride 1
     and a 2 x 2 maximum follows each (miniImageNet in Finn et al. 2017), else they have stride 2
-    (Omniglot). ``head`` sees the mean over positions, or all of them.
+    (Omniglot). ``head`` sees the mean over positions, or all of them (one of :data:`HEADS`).
+
+    Raises:
+      OptionError: when it is called, if there is no such head, normalisation, form or precision, or
+        if poolings leave nothing of the images.
     """
 
     outputs: int
@@ -38,6 +44,7 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, reference: jax.Array | None = None) -> jax.Array:
         """Logits for ``x``; ``reference`` are the images whose statistics mode ``support`` uses."""
+        check_choice("head", self.head, HEADS)
         params = {}
         kernels = nn.initializers.variance_scaling(
             1.0, "fan_avg", "uniform", in_axis=(1, 2, 3), out_axis=0

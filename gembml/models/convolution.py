@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gembml.options import check_choice
+
 FORMS = ("im2col", "direct")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
@@ -20,6 +22,9 @@ def matrix_product(x: jax.Array, weights: jax.Array, precision: str = "float32")
     changes): ``float32`` of the factors, ``tensorfloat32``
     (the device's fast float32: 10 bits of mantissa on NVIDIA's tensor cores, the same as float32 on
     a CPU), or ``bfloat16``.
+
+    Raises:
+      OptionError: there is no such precision.
     """
     if precision == "bfloat16":
         x, weights = x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16)
@@ -33,6 +38,7 @@ def matrix_product(x: jax.Array, weights: jax.Array, precision: str = "float32")
 
 
 def _precision(name: str) -> lax.Precision:
+    check_choice("precision", name, PRECISIONS)
     return lax.Precision.HIGHEST if name == "float32" else lax.Precision.DEFAULT
 
 
@@ -76,7 +82,11 @@ def convolve(
 
     ``kernel`` is ``[features, 3, 3, C]``: its gradient is then a matrix product in the order that
     CPUs run at full speed, [features, n H' W'] times [n H' W', 9 C] (the other order: two thirds).
+
+    Raises:
+      OptionError: there is no such form or precision.
     """
+    check_choice("convolution", form, FORMS)
     if form == "im2col":
         flat = kernel.reshape(kernel.shape[0], -1)
         return matrix_product(patches(x, stride), flat, precision)

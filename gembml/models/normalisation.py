@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from gembml.options import check_choice
+
 MODES = ("transductive", "support", "layer", "none")
 _EPSILON = 1e-3
 
@@ -24,7 +26,11 @@ def normalise(
         * ``layer``: those of each image, over positions and channels (Ba, Kiros & Hinton 2016).
         * ``none``: no normalisation; ``scale`` and ``bias`` remain.
       num_reference: see ``support``.
+
+    Raises:
+      OptionError: there is no such mode.
     """
+    check_choice("normalisation", mode, MODES)
     if mode == "none":
         return scale * x + bias
     axes = (1, 2, 3) if mode == "layer" else (0, 1, 2)

@@ -35,8 +35,9 @@ def check_data_dir(data_dir: pathlib.Path, needed: str) -> None:
     Raises:
       OptionError: it does not exist, or is a file.
     """
-    if not data_dir.is_dir():
-        problem = "is a file, not a folder" if data_dir.exists() else "does not exist"
+    # os.path answers where pathlib raises: a name may be longer than the system allows.
+    if not os.path.isdir(data_dir):
+        problem = "is a file, not a folder" if os.path.exists(data_dir) else "does not exist"
         raise OptionError(f"The data folder {data_dir} {problem}: {needed}.")
 
 

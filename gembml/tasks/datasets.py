@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from gembml.options import OptionError
+from gembml.options import OptionError, check_choice
 from gembml.tasks import image_folder, mini_imagenet, omniglot
 from gembml.tasks.data_dirs import default_data_dir
 from gembml.tasks.images import Splits
@@ -31,8 +31,7 @@ def load(dataset: str, data_dir: pathlib.Path | None = None, **options: Any) -> 
     Raises:
       OptionError: there is no such data set or option, or what its own function raises.
     """
-    if dataset not in DATASETS:
-        raise OptionError(f"dataset must be one of {', '.join(DATASETS)}, not {dataset}.")
+    check_choice("dataset", dataset, tuple(DATASETS))
     function = DATASETS[dataset]
     known = inspect.signature(function).parameters
     listed = ", ".join(name for name in known if name not in _LIBRARY_ONLY)

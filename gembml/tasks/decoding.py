@@ -13,6 +13,8 @@ from gembml.options import OptionError
 
 MOST_PIXELS = 50_000_000
 """An image that claims more is refused before it is decoded."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of what is read; for others, such as EPS, Pillow may start another program."""
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by the number of channels."""
 
@@ -61,7 +63,7 @@ def decode(
     image_module = pillow()
     try:
         source = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-        with image_module.open(source) as image:  # reads no more than the header
+        with image_module.open(source, formats=FORMATS) as image:  # reads no more than the header
             width, height = image.size
             if size is not None and (width, height) != size:
                 raise ValueError(f"it is {width} x {height}, not {size[0]} x {size[1]} pixels")
@@ -75,7 +77,10 @@ def decode(
                 optional("PIL.ImageOps", "Pillow").exif_transpose(image, in_place=True)
             return image.convert(MODES[channels])
     except image_module.UnidentifiedImageError as error:
-        raise OptionError(f"The image {name} cannot be decoded: it is no image.") from error
+        kinds = ", ".join(FORMATS)
+        raise OptionError(
+            f"The image {name} cannot be decoded: it is no image ({kinds})."
+        ) from error
     except Exception as error:  # a decoder for each format, each with errors of its own
         raise OptionError(f"The image {name} cannot be decoded: {error}.") from error
 

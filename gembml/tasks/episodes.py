@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gembml.base import Key
-from gembml.options import OptionError
+from gembml.options import OptionError, check_choice
 from gembml.tasks.images import Array, ImageClasses, LabelledImages
 
 ROTATIONS = ("none", "random", "classes")
@@ -77,9 +77,7 @@ def check_shape(
     ):
         if value < 1:
             raise OptionError(f"{option} must be at least 1, not {value}.")
-    if shape.rotations not in ROTATIONS:
-        allowed = ", ".join(ROTATIONS)
-        raise OptionError(f"rotations must be one of {allowed}, not {shape.rotations}.")
+    check_choice("rotations", shape.rotations, ROTATIONS)
     classes, _, height, width, _ = data.images.shape
     rotations = 4 if shape.rotations == "classes" else 1
     if shape.ways > classes * rotations:

@@ -132,7 +132,7 @@ def _fingerprint(parts: Mapping[str, Files], size: int, channels: int) -> str:
                     raise OptionError(
                         f"The image {image} cannot be read ({error.strerror})."
                     ) from (error)
-                line = (part, name, str(image), status.st_size, status.st_mtime_ns)
+                line = (part, name, str(image.absolute()), status.st_size, status.st_mtime_ns)
                 digest.update(repr(line).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:24]
 

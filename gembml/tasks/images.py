@@ -54,7 +54,12 @@ def stack(classes: Iterable[Sequence[np.ndarray]]) -> ImageClasses:
 
 def shuffled(names: Iterable[str], seed: int) -> list[str]:
     """The names in a random order that depends on them and the seed, on no library's version."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+
+    def place(name: str) -> bytes:
+        # Names of folders may hold bytes that are no UTF-8.
+        return hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()
+
+    return sorted(names, key=place)
 
 
 def divide(

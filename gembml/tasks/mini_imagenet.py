@@ -5,6 +5,7 @@ The images are ImageNet's and cannot be redistributed, so the user brings them. 
 """
 
 import csv
+import os
 import pathlib
 import pickle
 from typing import Any
@@ -87,7 +88,7 @@ def _csv_files(folder: pathlib.Path, part: str) -> Files:
     path = folder / f"{part}.csv"
     files: dict[str, list[pathlib.Path]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
             rows = [(row["filename"], row["label"]) for row in csv.DictReader(lines)]
     except (KeyError, csv.Error, UnicodeDecodeError, OSError) as error:
         raise OptionError(f"{path} is no list with the columns filename and label.") from error
@@ -95,7 +96,7 @@ def _csv_files(folder: pathlib.Path, part: str) -> Files:
         if not filename or not label or pathlib.PurePath(filename).name != filename:
             raise OptionError(f"{path} has a line that names no file in images: {filename!r}.")
         image = folder / "images" / filename
-        if not image.is_file():
+        if not os.path.isfile(image):
             raise OptionError(f"The image {image} that {path.name} lists is missing.")
         files.setdefault(label, []).append(image)
     return {label: sorted(files[label]) for label in sorted(files)}

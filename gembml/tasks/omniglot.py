@@ -66,7 +66,7 @@ def load(
     """
     if split not in SPLITS:
         raise OptionError(f"split must be one of {', '.join(SPLITS)}, not {split}.")
-    folder = _prepared(_local_archives(data_dir))
+    folder = _prepared(_local_archives(data_dir), data_dir)
     arrays = read_arrays(folder / _ARRAYS)
     names, evaluation = arrays["names"].tolist(), arrays["evaluation"].tolist()
     parts = SPLITS[split](names, evaluation, seed)
@@ -118,19 +118,22 @@ def _local_archives(data_dir: pathlib.Path | None) -> dict[str, pathlib.Path] | 
         if len(found) == len(LABELS):
             return found
         if found:
-            missing = ", ".join(name for name in LABELS if name not in found)
-            raise OptionError(
-                f"{folder} lacks {missing}; download it from {omniglot_tfds.URL}{missing}."
-            )
+            missing = [name for name in LABELS if name not in found]
+            needed = omniglot_tfds.what_to_put(missing, folder)
+            raise OptionError(f"{folder} lacks {', '.join(missing)}: {needed}.")
     return None
 
 
-def _prepared(archives: dict[str, pathlib.Path] | None) -> pathlib.Path:
+def _prepared(
+    archives: dict[str, pathlib.Path] | None, data_dir: pathlib.Path | None
+) -> pathlib.Path:
     """The cache folder for these archives, or for upstream's if None; made if it is not there."""
     root = cache_dir() / "omniglot"
     hashes = UPSTREAM_SHA256
     if archives is None and not (root / _key(hashes)).is_dir():
-        archives = omniglot_tfds.download(list(LABELS), root / "downloads")
+        archives = omniglot_tfds.download(
+            list(LABELS), root / "downloads", (data_dir or pathlib.Path("DATA_DIR")) / "omniglot"
+        )
     if archives is not None:
         hashes = {name: sha256(path) for name, path in archives.items()}
     _warn_if_different(hashes)

@@ -51,8 +51,15 @@ def drawing(name: str, png: bytes) -> Drawing | None:
     return Drawing(alphabet, int(character), int(label) - 1, int(drawer), png)
 
 
-def download(names: Sequence[str], folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def download(
+    names: Sequence[str], folder: pathlib.Path, by_hand: pathlib.Path
+) -> dict[str, pathlib.Path]:
     """The archives at :data:`URL`, by tensorflow-datasets' own download, whatever their SHA-256.
+
+    Args:
+      names: of the archives.
+      folder: where they go.
+      by_hand: where users who have no network here are told to put them.
 
     Raises:
       OptionError: there is no network, or no such file.
@@ -76,8 +83,7 @@ def download(names: Sequence[str], folder: pathlib.Path) -> dict[str, pathlib.Pa
     except Exception as error:  # of urllib, requests and tensorflow-datasets
         reason = str(getattr(error, "reason", error)).splitlines()[0]
         raise OptionError(
-            f"Omniglot cannot be downloaded ({reason}): "
-            f"{what_to_put(names, pathlib.Path('DATA_DIR', 'omniglot'))}."
+            f"Omniglot cannot be downloaded ({reason}): {what_to_put(names, by_hand)}."
         ) from error
 
 

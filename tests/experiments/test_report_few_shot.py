@@ -147,6 +147,13 @@ def test_runs_that_differ_in_an_option_are_rows_that_say_so(tmp_path):
     row(text, "MAML")
 
 
+def test_seeds_with_and_without_an_option_at_its_default_are_pooled(tmp_path):
+    text = report(tmp_path, run(), run(config={"later_rate": 1.0}, seed=1))
+    assert row(text, "GEM-BML+")["seeds"] == "2"
+    text = report(tmp_path, run(), run(data_sha256="of other images", seed=1))
+    assert row(text, "GEM-BML+")["seeds"] == "1"
+
+
 def test_accuracies_of_the_harder_rotations_say_so(tmp_path):
     text = report(tmp_path, run(), run(config={"rotations": "classes"}, seed=1))
     row(text, "GEM-BML+", "random_1200")
@@ -202,8 +209,11 @@ def test_figure_2b_and_its_table(tmp_path):
 
 
 def test_results_are_found_and_a_second_copy_is_left_out(tmp_path):
-    inputs = written(tmp_path, run(), run(), run(split="alphabets"), run(seed=1), COSTS)
-    assert len(inputs.results) == 4
+    other_images = run(data_sha256="of other images")
+    inputs = written(
+        tmp_path, run(), run(), run(split="alphabets"), run(seed=1), other_images, COSTS
+    )
+    assert len(inputs.results) == 5
     assert len(inputs.skipped) == 1
     assert "it is the same run as" in inputs.skipped[0]
 

@@ -48,6 +48,15 @@ def test_an_image_that_poolings_use_up_is_refused():
         shapes(CNN(2, layers=3, pooling=True), 7, 9, 1)
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [{"head": "flat"}, {"normalisation": "suport"}, {"form": "winograd"}, {"precision": "float8"}],
+)
+def test_a_choice_that_does_not_exist_is_refused(choice):
+    with pytest.raises(OptionError, match=rf"must be one of .*, not {next(iter(choice.values()))}"):
+        shapes(CNN(2, **choice), 28, 28, 1)
+
+
 def test_with_the_support_s_statistics_a_query_does_not_depend_on_the_others():
     support, query = jnp.split(jax.random.uniform(jax.random.key(2), (8, 6, 6, 1)), 2)
     strict = CNN(3, filters=3, layers=2, normalisation="support")

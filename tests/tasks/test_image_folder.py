@@ -56,6 +56,28 @@ def test_class_folders_are_divided_by_a_seeded_shuffle(folder):
     assert "6 / 2 / 2 classes" in splits.description
 
 
+def test_a_relative_folder_is_the_one_in_the_working_directory(tmp_path, monkeypatch):
+    for place, value in (("here", 10), ("there", 200)):
+        class_folders(tmp_path / place / "data", dict.fromkeys("abcdef", 1))
+        for image in (tmp_path / place).rglob("*.png"):
+            image.write_bytes(png(np.full((10, 12), value, np.uint8)))
+            os.utime(image, (0, 0))
+        monkeypatch.chdir(tmp_path / place)
+        splits = image_folder.load(pathlib.Path("data"), image_size=8)
+        assert np.all(splits.train.images == value)
+
+
+def test_a_name_that_is_too_long_for_the_system_is_refused(tmp_path, cache):
+    assert "does not exist" in refusal(tmp_path / ("n" * 300), cache)
+
+
+def test_names_of_classes_may_be_no_utf_8(tmp_path):
+    classes = dict.fromkeys([*"abcde", os.fsdecode(b"\xff")], 1)
+    class_folders(tmp_path / "data", classes)
+    splits = image_folder.load(tmp_path / "data", image_size=8)
+    assert {name for part in splits.names.values() for name in part} == set(classes)
+
+
 @pytest.mark.parametrize("validation", [None, "val", "validation"])
 def test_folders_for_the_parts_are_taken_as_they_are(validation, tmp_path):
     parts = {"train": 3, "test": 2} | ({validation: 2} if validation else {})
@@ -139,10 +161,11 @@ def test_a_class_in_two_parts_is_refused(tmp_path, cache):
     [
         (b"GIF89a", "cannot be decoded"),
         (b"", "it is no image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "it is no image"),
         (huge_png(20000, 20000), "pixels"),
         (png(np.full((10, 12), 300, np.uint16)), "more than 8 bits"),
     ],
-    ids=["truncated", "empty", "bomb", "16-bit"],
+    ids=["truncated", "empty", "postscript", "bomb", "16-bit"],
 )
 def test_an_image_that_cannot_be_decoded_is_named(content, reason, folder, cache):
     (folder / "class_4" / "1.png").write_bytes(content)

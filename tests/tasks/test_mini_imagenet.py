@@ -177,6 +177,7 @@ def test_what_is_no_pickle_is_refused(tmp_path, cache):
         ("a,b\n1,2\n", "is no list with the columns filename and label"),
         ("filename,label\n../secret.jpg,n01\n", "names no file in images: '../secret.jpg'"),
         ("filename,label\nn01.jpg\n", "names no file in images"),
+        (f"filename,label\n{300 * 'n'}.jpg,n01\n", "n.jpg that val.csv lists is missing"),
         ("filename,label\ngone.jpg,n01\n", "gone.jpg that val.csv lists is missing"),
         ("filename,label\n", "has 16 classes for validation, and here are 0"),
     ],
@@ -185,6 +186,12 @@ def test_bad_lists_are_refused(text, reason, tmp_path, cache):
     write_csv(tmp_path)
     (tmp_path / "val.csv").write_text(text)
     assert reason in refusal(tmp_path, cache)
+
+
+def test_a_list_may_start_with_a_byte_order_mark(tmp_path):
+    write_csv(tmp_path)
+    (tmp_path / "val.csv").write_text((tmp_path / "val.csv").read_text(), encoding="utf-8-sig")
+    assert load(tmp_path).names["validation"] == tuple(names("val"))
 
 
 def test_other_classes_and_bad_images_are_refused(tmp_path, cache):

@@ -136,7 +136,7 @@ def test_a_missing_folder_is_refused_with_what_to_put_there(tmp_path, cache):
 def test_one_missing_archive_is_named_with_its_address(data_dir, tmp_path, cache):
     (tmp_path / "omniglot").mkdir()
     (tmp_path / "omniglot" / BACKGROUND).symlink_to(data_dir / "omniglot" / BACKGROUND)
-    assert f"lacks {EVALUATION}; download it from http" in refusal(tmp_path, cache)
+    assert f"lacks {EVALUATION}: put {EVALUATION} from http" in refusal(tmp_path, cache)
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -144,6 +144,8 @@ def test_no_archive_and_no_network_says_what_to_put_where(named, tmp_path, cache
     sentence = refusal(tmp_path if named else None, cache)
     assert f"put {BACKGROUND} and {EVALUATION}" in sentence
     assert "curl -L" in sentence
+    folder = (tmp_path if named else pathlib.Path("DATA_DIR")) / "omniglot"
+    assert f"into {folder}, " in sentence
     assert "Connection refused" in sentence
 
 
