@@ -8,7 +8,7 @@ C.4.2 as printed, with the ELBO as printed: the KL at full weight, a variance fo
 
 import dataclasses
 
-from experiments.run_config import LargeTaskConfig, default
+from experiments.run_config import LargeTaskConfig, default, samples_of_predictive
 from gembml.config import GAUSSIAN
 from gembml.models.cnn import HEADS
 from gembml.models.convolution import FORMS, PRECISIONS
@@ -60,6 +60,7 @@ class FewShotConfig(LargeTaskConfig):
     temperature: float = option(
         1.0, "divides the log-likelihood; below 1 a cold posterior", above=0.0, only=GAUSSIAN
     )
+    test_samples: int = samples_of_predictive(10)
     steps_per_dispatch: int = default("steps_per_dispatch", 50)
     evaluate_every: int = default("evaluate_every", 1000)
     checkpoint_every: int = default("checkpoint_every", 500)

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import devices
-from experiments.half_cheetah_pictures import coordinates, film_strip, viewer
+from experiments.half_cheetah_pictures import coordinates, drawable, film_strip, viewer
 from experiments.rl_experiment import TEST_SEED, Setting, adapted_policies
 from experiments.rl_presets import PRESETS, HalfCheetahConfig, half_cheetah_preset
 from experiments.rl_run import Named, run_experiment, summary
@@ -145,6 +145,11 @@ def _draw(
             label = f"{_label(_TASK.value, float(goal))}\n{updates}"
             rows[label] = np.asarray(episode(jnp.float32(goal), weights))
     seconds = TIMINGS[_TIMING.value]
+    for label in [label for label, row in rows.items() if not drawable(row)]:
+        del rows[label]
+        print(f"No picture of {' after '.join(label.splitlines())}: its physics blew up.")
+    if not rows:
+        return
     film_strip(directory / "film_strip.png", rows, seconds)
     if _VIEWER.value:
         for number, row in enumerate(rows.values()):

@@ -36,6 +36,8 @@ PARTS = {
 HALF_WIDTH = 1.15
 """Metres that a frame shows on either side of the torso's middle."""
 FLOOR, LEAST_CEILING = -0.12, 1.1
+FARTHEST = 1e3
+"""Metres, and radians."""
 INCHES = 0.38
 """A metre, in the film strip."""
 
@@ -55,6 +57,11 @@ def coordinates(environment: Environment, key: Key, task: Any, policy: Policy) -
     return jnp.concatenate([state.q[None], later])
 
 
+def drawable(coordinates: np.ndarray) -> bool:
+    """Whether all is finite, and nothing farther away than physics that has not blown up goes."""
+    return bool(np.all(np.abs(coordinates) < FARTHEST))
+
+
 def film_strip(
     path: pathlib.Path, episodes: Mapping[str, np.ndarray], seconds: float, moments: int = 8
 ) -> None:
@@ -66,7 +73,7 @@ def film_strip(
     Args:
       path: the file to write.
       episodes: by the label of its row, what :func:`coordinates` returned, ``[moments, 9]``; all
-        are of the same length.
+        are of the same length and :func:`drawable`.
       seconds: that an action lasts.
       moments: columns, from the start to the end.
 

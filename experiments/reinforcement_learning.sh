@@ -65,12 +65,11 @@ commands | while read -r program name seed flags; do
   workdir=$(directory "$program" "$name" "$seed")
   [ -f "$workdir/results.json" ] || echo "experiments.${program%_velocity} $flags --seed=$seed --workdir=$workdir"
 done | xargs -P "$jobs" -I{} sh -c "$python -m {}" || failed=1
-[ "$failed" = 0 ] || exit "$failed"
 "$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus/seed_0 \
-  --tasks=100 --workdir=runs/rl/exploration_study
-"$python" -m experiments.benchmark_rl --cpu_devices=2 --devices=2 --workdir=runs/rl/benchmark
+  --tasks=100 --workdir=runs/rl/exploration_study || failed=1
+"$python" -m experiments.benchmark_rl --cpu_devices=2 --devices=2 --workdir=runs/rl/benchmark || failed=1
 "$python" -m experiments.benchmark_rl --environment=half_cheetah --backend=spring --timing=rllab \
-  --config.meta_batch=8 --config.tasks_at_once=8 --workdir=runs/rl/benchmark_half_cheetah
+  --config.meta_batch=8 --config.tasks_at_once=8 --workdir=runs/rl/benchmark_half_cheetah || failed=1
 for results in runs/rl/*/*/seed_*/results.json runs/rl/*/*.json; do
   mkdir -p "experiments/results/rl/$(dirname "${results#runs/rl/}")"
   cp "$results" "experiments/results/rl/${results#runs/rl/}"

@@ -14,11 +14,17 @@ from experiments.report_inputs import Results
 from experiments.report_tables import table
 from experiments.rl_presets import half_cheetah_preset, navigation_preset
 
-# These change what is printed and saved on the way, and not the result.
-_WITHOUT_EFFECT = ("evaluate_every", "checkpoint_every", "validation_tasks", "tasks_at_once")
+# These change what is printed and saved on the way, and not the result; or did, in older results.
+_WITHOUT_EFFECT = (
+    "evaluate_every",
+    "checkpoint_every",
+    "validation_tasks",
+    "tasks_at_once",
+    "test_samples",
+)
 # What makes another kind of task of the same experiment.
 _KINDS = ("task", "backend", "timing")
-_OF_CONFIG = ("reward", "goals", "horizon")
+_OF_CONFIG = ("reward", "goals", "horizon", "test_steps")
 
 
 def _kind(run: Results) -> tuple[Any, ...]:
@@ -75,8 +81,12 @@ def _cells(group: Group, name: str, updates: list[int]) -> list[str]:
     for update in updates:
         mean, half = curve.at(update) or (np.nan, np.nan)
         interval = f" ± {half:.2f}" if np.isfinite(half) else ""
-        cells.append(f"{mean:.2f}{interval}" if np.isfinite(mean) else "diverged")
+        cells.append(f"{_number(mean)}{interval}")
     return cells
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "diverged"
 
 
 def _row(group: Group, updates: list[int], references: dict[str, Any]) -> list[str]:
@@ -86,11 +96,13 @@ def _row(group: Group, updates: list[int], references: dict[str, Any]) -> list[s
     if "oracle" in references and last is not None and np.isfinite(last[0]):
         share = f"{_share(last[0], references):.0%}"
     devices = ", ".join(dict.fromkeys(run["device"] for run in group.members))
+    drawn = any("return_drawn" in run["metrics"] for run in group.runs)
     return [
         group.label,
         f"{group.meta_steps:,}",
         str(len(group.runs)),
         *_cells(group, "return", updates),
+        *(_cells(group, "return_drawn", updates[-1:]) if drawn else ["–"]),
         share,
         f"{speed:,.0f}" if speed else "–",
         devices,
@@ -108,19 +120,24 @@ def _title(run: Results) -> str:
 def _references(
     runs: list[Results], oracles: list[Results], updates: list[int]
 ) -> dict[str, float | dict[str, float]]:
-    """Random start and oracle, averaged over the runs that have them."""
+    """Random start, averaged over ``runs``, and oracle; NaN where a run has null: it diverged."""
     starts = [run["references"]["random start"] for run in runs]
     found: dict[str, float | dict[str, float]] = {
         "random start": {
-            str(update): float(np.mean([start[str(update)] for start in starts]))
+            str(update): float(np.mean([_float(start[str(update)]) for start in starts]))
             for update in updates
         }
     }
+    oracles = [run for run in oracles if np.isfinite(_float(run["metrics"]["return"]["0"]))]
     if "oracle" in runs[0]["references"]:
         found["oracle"] = float(runs[0]["references"]["oracle"])
     elif oracles and _span(oracles, runs[0]["test_goals"]):
         found["oracle"] = _oracle(oracles, runs[0]["test_goals"])
     return found
+
+
+def _float(value: float | None) -> float:
+    return np.nan if value is None else float(value)
 
 
 def _span(oracles: list[Results], test_goals: list[float]) -> bool:
@@ -149,17 +166,17 @@ def _share(value: float, references: dict[str, Any]) -> float:
 def _section(runs: list[Results], oracles: list[Results], output: pathlib.Path) -> str:
     groups = _groups(runs)
     updates = [int(update) for update in runs[0]["metrics"]["return"]]
-    by_preset = [run for group in groups if not group.variant for run in group.runs]
-    references = _references(by_preset, oracles, updates)
+    # What an untrained policy becomes depends on the updates: on those of the table's first row.
+    references = _references(groups[0].runs, oracles, updates)
     header = ["algorithm", "meta-steps", "seeds"]
     header += [f"{n} update{'' if n == 1 else 's'}" for n in updates]
-    header.append("share²")
+    header += [f"weights drawn, {updates[-1]} updates³", "share²"]
     rows = [_row(group, updates, references) for group in groups]
     for name, value in references.items():
         numbers = value if isinstance(value, dict) else dict.fromkeys(map(str, updates), value)
-        rows.append([name, "–", "–", *(f"{x:.2f}" for x in numbers.values()), *"–––"])
+        rows.append([name, "–", "–", *map(_number, numbers.values()), *"––––"])
     for name, returns in MAML_RETURNS.get(_published_kind(runs[0]), {}).items():
-        rows.append([f"{name}, published¹", "–", "–", *returns, *"–––"])
+        rows.append([f"{name}, published¹", "–", "–", *returns, *"––––"])
     name = "return_" + "_".join(
         str(part) for part in (runs[0]["experiment"], *_kind(runs[0])) if part is not None
     )
@@ -197,8 +214,11 @@ def reinforcement_learning(results: list[Results], output: pathlib.Path) -> str:
     parts += [
         "Returns of fresh episodes after each number of updates, averaged over the test tasks; "
         "± half the 95% interval, over test tasks with one seed, over seeds by Student's t with "
-        "more. “Random start”: the same updates from the prior before training.",
+        "more. “Random start”: the updates of the table's first row, from its prior before "
+        "training.",
         f"¹ {RL_SOURCE}",
         "² Of the way from the random start before any update to the oracle, after the last one.",
+        "³ Episodes of weights drawn from the adapted posterior, one set for each, where the other "
+        "columns have the posterior's mean act.",
     ]
     return "\n\n".join(parts)

@@ -46,7 +46,7 @@ class Experiment(NamedTuple):
     policy: Policy
     setting: Setting
     env_steps: int
-    """Environment steps of one meta-step."""
+    """Environment steps of one meta-step, with those after an episode's end, which are computed."""
 
 
 def _problem(config: RLConfig, setting: Setting, num_rollouts: int) -> tuple[Policy, Problem]:

@@ -72,8 +72,9 @@ def returns_against_updates(
         axes.set_xlabel("updates on a new task")
         axes.set_ylabel("return")
         # What an untrained policy does may lie far below all that is compared.
-        lowest = min(float(np.nanmin(line.returns.mean)) for line in lines)
-        highest = max(float(np.nanmax(line.returns.mean)) for line in lines)
+        means = np.concatenate([line.returns.mean for line in lines])
+        finite = means[np.isfinite(means)] if np.isfinite(means).any() else np.zeros(1)
+        lowest, highest = float(finite.min()), float(finite.max())
         levels = [value for value in references.values() if not isinstance(value, dict)]
         margin = 0.5 * (highest - lowest) or 1.0
         # Nor may the interval of two seeds, which is many times their distance, flatten the rest.

@@ -3,7 +3,9 @@
 ``tuned`` was chosen for GEM-BML+ on validation tasks of 2D navigation (BUILD_NOTES.md says how);
 the other rows have those numbers as far as they can and were not tuned, but for MAML's surrogate.
 Half-cheetah has them but for its inner steps, which are a learning rate's, its rates, discount and
-noise. ``paper`` is the table of the paper's appendix C.4.3 as printed.
+noise. ``paper`` is the table of the paper's appendix C.4.3 as printed; what it leaves open (the
+discount, the actions' noise, the meta-optimizer, which is Adam) is as in the class, and on
+navigation, where the paper takes TRPO, its rate of 0.1 has no place: ``max_kl`` is the limit.
 """
 
 import dataclasses

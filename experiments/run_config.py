@@ -20,9 +20,6 @@ class RunConfig(LearnerConfig):
 
     meta_batch: int = option(5, "tasks per meta-step", least=1, most=100_000)
     test_steps: int = option(10, "adaptation steps at test", least=1, most=1_000)
-    test_samples: int = option(
-        10, "weight samples of a predictive", least=1, most=1_000, only=SAMPLED
-    )
     test_tasks: int = option(600, "test tasks", least=2, most=1_000_000)
     validation_tasks: int = option(100, "validation tasks", least=2, most=1_000_000)
     steps_per_dispatch: int = option(500, "meta-steps per compiled call", least=1, most=100_000)
@@ -55,6 +52,11 @@ class LargeTaskConfig(RunConfig):
         if self.tasks_at_once >= 0:
             return self
         return dataclasses.replace(self, tasks_at_once=int(jax.default_backend() == "cpu"))
+
+
+def samples_of_predictive(value: int) -> Any:
+    """The option of experiments whose predictive is an average over weights."""
+    return option(value, "weight samples of a predictive", least=1, most=1_000, only=SAMPLED)
 
 
 def default(name: str, value: Any) -> Any:

@@ -6,7 +6,7 @@ paper's appendix C.4.1 as printed.
 
 import dataclasses
 
-from experiments.run_config import RunConfig, default
+from experiments.run_config import RunConfig, default, samples_of_predictive
 from gembml.options import OptionError, option
 
 
@@ -27,7 +27,7 @@ class SinusoidConfig(RunConfig):
         0.3, "observation noise of the likelihood", above=0.0, only=(("likelihood", "gaussian"),)
     )
     test_steps: int = default("test_steps", 20)
-    test_samples: int = default("test_samples", 20)
+    test_samples: int = samples_of_predictive(20)
     validation_tasks: int = default("validation_tasks", 200)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from jax.core import Tracer
@@ -38,7 +38,8 @@ def option(
     ``named``: what is taken beside ``choices``.
 
     ``only``, pairs (name, values), says that the option has an effect only with these choices:
-    "X", one of "X, Y or Z", or "not X" for any other than X.
+    "X", one of "X, Y or Z", or "not X" for any other than X. What stands in brackets behind a
+    choice, as in "adam(b1=0.5)", does not count.
     """
     metadata = {
         "description": description,
@@ -52,7 +53,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     """Refuse a ``value`` that is none of ``choices``.
 
     Raises:
@@ -82,7 +83,8 @@ def allowed(field: dataclasses.Field) -> str:
 def has_effect(field: dataclasses.Field, choices: dict[str, Any]) -> str | None:
     """None if the option has an effect under these choices, else the choice that it needs."""
     for name, values in field.metadata["only"]:
-        listed = choices[name] in re.split(r", | or ", values.removeprefix("not "))
+        chosen = str(choices[name]).split("(")[0]
+        listed = chosen in re.split(r", | or ", values.removeprefix("not "))
         if listed == values.startswith("not "):
             return f"{name} {values}, and here it is {choices[name]}"
     return None

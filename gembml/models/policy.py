@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gembml.options import OptionError
+from gembml.options import OptionError, check_choice
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
 
@@ -19,7 +19,8 @@ class GaussianPolicy(nn.Module):
     not depend on the observation, is ``init_std`` at the start, and never below ``min_std``.
 
     Raises:
-      OptionError: for a start below ``min_std``, where no gradient would reach log_std.
+      OptionError: for a start below ``min_std``, where no gradient would reach log_std, or an
+        activation that is not in :data:`ACTIVATIONS`.
     """
 
     action_size: int
@@ -30,6 +31,7 @@ class GaussianPolicy(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("activation", self.activation, ACTIVATIONS)
         if self.init_std < self.min_std:
             raise OptionError(
                 "a policy's standard deviation must not start below its minimum, where it could "

@@ -46,7 +46,7 @@ def linear_baseline(observations: jax.Array, returns: jax.Array, mask: jax.Array
     with jax.default_matmul_precision("highest"):
         gram = flat.T @ flat / count + _RIDGE * jnp.eye(flat.shape[-1])
         moment = flat.T @ (returns * mask).reshape(-1) / count
-    return features @ jax.scipy.linalg.solve(gram, moment, assume_a="pos")
+        return features @ jax.scipy.linalg.solve(gram, moment, assume_a="pos")
 
 
 BASELINES: dict[str, Baseline] = {"linear": linear_baseline, "none": no_baseline}

@@ -6,16 +6,21 @@ All have the same gradient at the policy that collected the data,
 
 They differ in their second derivatives there, which MAML's meta-gradient sees, and elsewhere also
 in the first: an inner step of a Gaussian posterior takes the gradient at drawn weights, of episodes
-that its mean weights made. ``ratio`` and ``dice`` weigh those by importance, ``log_prob`` does not
-and is biased by it, the more the wider the posterior.
+that its mean weights made. There ``dice`` weighs an action by the probability of all that led to
+it, ``ratio`` by its own alone (so that the states' distribution stays the mean's), and ``log_prob``
+by none; the last two are biased by it, the more the wider the posterior.
+
+With discount 1 and exact advantages the mean is the policy gradient, by N and t instead of N. A
+discount below 1, GAE's lambda below 1 with an inexact baseline, and a baseline that was fitted to
+the same episodes each add the bias that they are known for: A_t carries no factor discount^t.
 
 * ``log_prob``: A_t log pi, the surrogate of MAML's own code. Its Hessian lacks the terms in which
   the distribution of the data moves with the weights.
 * ``ratio``: A_t pi / pi_old, with the Hessian of each action's own probability (the surrogate of
   policy optimisation with importance weights; Rothfuss et al. 2019 call it low variance curvature).
 * ``dice``: DiCE with advantages (Foerster et al. 2018; Farquhar et al. 2019): an action's advantage
-  is weighed by the ratios of all actions up to it. Its Hessian is unbiased, if advantages do not
-  depend on the batch (standardised ones do, a little), and of high variance.
+  is weighed by the ratios of all actions up to it. Its Hessian is unbiased where the gradient is,
+  if advantages do not depend on the batch (standardised ones do, a little), and of high variance.
 
 The data themselves are constants throughout: how the *support* rollouts' distribution moves with
 the prior (the term of E-MAML) is left out, as in MAML's code.

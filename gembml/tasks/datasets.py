@@ -31,7 +31,7 @@ def load(dataset: str, data_dir: pathlib.Path | None = None, **options: Any) -> 
     Raises:
       OptionError: there is no such data set or option, or what its own function raises.
     """
-    check_choice("dataset", dataset, tuple(DATASETS))
+    check_choice("dataset", dataset, DATASETS)
     function = DATASETS[dataset]
     known = inspect.signature(function).parameters
     listed = ", ".join(name for name in known if name not in _LIBRARY_ONLY)

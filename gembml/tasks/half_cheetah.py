@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from gembml.base import Key
-from gembml.options import OptionError
+from gembml.options import OptionError, check_choice
 from gembml.rl.environment import Environment, Transition
 
 CONTROL_COST = 0.05
@@ -101,9 +101,7 @@ def half_cheetah(
     Raises:
       OptionError: an argument is none of these, or brax is not installed.
     """
-    check("task_kind", task_kind, REWARDS)
-    check("backend", backend, PHYSICS_STEPS)
-    check("timing", timing, TIMINGS)
+    check_choice("task_kind", task_kind, REWARDS)
     if not 1 <= horizon <= MOST_ACTIONS:
         raise OptionError(f"horizon must be at least 1 and at most {MOST_ACTIONS}, not {horizon}.")
     cheetah = load(backend, timing)
@@ -137,8 +135,10 @@ def load(backend: str, timing: str) -> Any:
     """The ``Halfcheetah`` of brax, whose ``sys`` has the time step of this timing.
 
     Raises:
-      OptionError: brax is not installed.
+      OptionError: there is no such backend or timing, or brax is not installed.
     """
+    check_choice("backend", backend, PHYSICS_STEPS)
+    check_choice("timing", timing, TIMINGS)
     try:
         # Importing brax prints that an optional package is missing.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -194,9 +194,3 @@ def quiet(mujoco: Any) -> Iterator[None]:
             yield
     finally:
         mujoco.set_mju_user_warning(previous)
-
-
-def check(name: str, value: str, choices: dict[str, Any]) -> None:
-    """Raise :class:`OptionError` if the value is none of the choices."""
-    if value not in choices:
-        raise OptionError(f"{name} must be one of {', '.join(choices)}, not {value}.")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gembml.base import Key
+from gembml.options import OptionError, check_choice
 from gembml.rl.environment import Environment, Transition
 
 MAX_STEP = 0.1
@@ -43,8 +44,14 @@ def navigation(reward: str = "distance", horizon: int = 100) -> Environment:
 
     Args:
       reward: a key of :data:`REWARDS`.
-      horizon: steps of an episode.
+      horizon: steps of an episode, at least 1.
+
+    Raises:
+      OptionError: an argument is none of these.
     """
+    check_choice("reward", reward, REWARDS)
+    if horizon < 1:
+        raise OptionError(f"horizon must be at least 1, not {horizon}.")
     of_squared = REWARDS[reward]
 
     def reset(key: Key, goal: jax.Array) -> tuple[jax.Array, jax.Array]:

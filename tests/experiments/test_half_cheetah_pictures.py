@@ -68,6 +68,14 @@ def test_the_parts_are_drawn_where_the_model_has_them(coordinates):
         )
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e30])
+def test_physics_that_blew_up_cannot_be_drawn(coordinates, value):
+    assert pictures.drawable(coordinates)
+    blown_up = np.array(coordinates)
+    blown_up[-1, 0] = value
+    assert not pictures.drawable(blown_up)
+
+
 def test_a_film_strip_has_a_row_for_each_episode(coordinates, tmp_path):
     shapes = []
     for rows in (1, 2):

@@ -75,6 +75,27 @@ def test_the_report_has_a_table_and_a_figure_of_it(whole, tmp_path):
     assert figure.name in report
 
 
+@pytest.mark.parametrize("lost", [["1", "2", "3"], ["0", "1", "2", "3"]])
+def test_the_report_says_what_diverged(whole, tmp_path, lost):
+    results = results_of(whole)
+    none = dict.fromkeys(lost)
+    results["metrics"] = {name: curve | none for name, curve in results["metrics"].items()}
+    results["references"]["random start"] |= none
+    report = reinforcement_learning([results], tmp_path)
+    for start in ("| GEM-BML+ |", "| random start |"):
+        (line,) = (line for line in report.splitlines() if line.startswith(start))
+        assert line.count("diverged") >= len(lost)
+
+
+def test_runs_with_other_numbers_of_updates_have_tables_of_their_own(whole, tmp_path):
+    results, fewer = results_of(whole), results_of(whole)
+    fewer["config"]["test_steps"] = 1
+    for curve in (*fewer["metrics"].values(), fewer["references"]["random start"]):
+        del curve["2"], curve["3"]
+    report = reinforcement_learning([fewer, results], tmp_path)
+    assert report.count("#### 2D navigation") == 2
+
+
 @pytest.fixture(scope="module")
 def exploration_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
     """Runs the study of a trained prior."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gembml.options import OptionError
 from gembml.rl import roll_out
 from gembml.tasks.navigation import (
     GOALS,
@@ -129,9 +130,11 @@ def test_rewards_are_minus_the_distance_after_the_step_or_its_square():
         np.testing.assert_allclose(after.reward, expected, rtol=1e-6)
 
 
-def test_an_unknown_reward_is_no_reward():
-    with pytest.raises(KeyError):
+def test_an_unknown_reward_and_an_empty_horizon_are_refused():
+    with pytest.raises(OptionError, match="reward must be one of distance, squared_distance, not"):
         navigation("cubed_distance")
+    with pytest.raises(OptionError, match="horizon must be at least 1, not 0"):
+        navigation(horizon=0)
 
 
 @pytest.mark.parametrize(("distance", "ends"), [(0.0, True), (0.0099, True), (0.0101, False)])
