@@ -88,6 +88,10 @@ def data_options() -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+# What the split is called where there is no flag for it.
+_SPLITS = {"omniglot": "random_1100", "mini_imagenet": "ravi_larochelle"}
+
+
 def main(argv: list[str]) -> None:
     """Run the program that the flags describe."""
     command_line.no_arguments(argv)
@@ -108,7 +112,7 @@ def main(argv: list[str]) -> None:
     results = run_experiment(
         run.algorithm,
         _DATASET.value,
-        _SPLIT.value or ("random_1100" if _DATASET.value == "omniglot" else "own"),
+        _SPLIT.value or _SPLITS.get(_DATASET.value, "own"),
         splits,
         config,
         seed=run.seed,

@@ -62,8 +62,10 @@ def _over(group: Group) -> str:
 
 def _row(group: Group, task: Task) -> list[str]:
     run = group.members[0]
-    published = _published(few_shot_accuracy(group.algorithm, *task))
-    calibration = _published(few_shot_calibration(group.algorithm, *task))
+    # Published numbers are of a random split.
+    comparable = run["split"] != "alphabet"
+    published = _published(few_shot_accuracy(group.algorithm, *task) if comparable else None)
+    calibration = _published(few_shot_calibration(group.algorithm, *task) if comparable else None)
     steps = f"{group.inner_steps} / {last_step(group) if group.runs else '–'}"
     seeds = str(len(group.runs)) + (f" ({len(group.diverged)} diverged)" if group.diverged else "")
     about = [group.label, episodes_of(run), str(run["config"]["filters"]), f"{group.meta_steps:,}"]
@@ -178,7 +180,8 @@ def few_shot(results: list[Results], output: pathlib.Path) -> str:
     parts += [
         "Means over seeds ± half the 95% interval: over test tasks with one seed, over seeds by "
         "Student's t with more. NLL in nats per query; ECE and MCE pool the queries of all test "
-        "tasks, in bins of equal width. The letter beside a number says which statistics batch "
+        "tasks, in bins of equal width, and an MCE is often that of a bin with one or two queries. "
+        "The letter beside a number says which statistics batch "
         f"norm used at test. {'; '.join(modes)}. “The same, support statistics only”: the same "
         "trained network, tested so. Rows with diverged seeds are means over the others. The "
         "diagrams, and ECE and MCE in them, are of all seeds' queries together.",

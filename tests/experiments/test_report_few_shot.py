@@ -187,6 +187,11 @@ def test_table_3_has_published_calibration(tmp_path):
     assert cells["published ECE / MCE¹"] == "0.0124 / 0.0257 ?"
 
 
+def test_published_numbers_do_not_stand_beside_the_alphabet_split(tmp_path):
+    text = report(tmp_path, run(split="alphabet"))
+    assert row(text, "GEM-BML+")["published accuracy, %¹"] == "–"
+
+
 def test_commands_are_without_places(tmp_path):
     text = report(tmp_path, run())
     assert "\npython -m experiments.few_shot --workdir=DIR --seed=SEED --data_dir=DATA\n" in text
