@@ -175,10 +175,10 @@ def main(argv: list[str]) -> None:
     episodes = command_line.whole_numbers("episodes", _EPISODES.value, 1)
     about, config = read_run(
         directory,
+        "navigation",
         NavigationConfig,
         lambda about, config: (
-            about["experiment"] == "navigation"
-            and about["algorithm"].startswith("gem_bml")
+            about["algorithm"].startswith("gem_bml")
             and config.inner_optimizer not in ("natural_gradient", "trpo")
         ),
         "a navigation run of gem_bml or gem_bml_plus with one of optax's inner optimizers",

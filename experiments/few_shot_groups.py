@@ -58,9 +58,11 @@ def group_few_shot(results: list[Results]) -> list[Group]:
     """Pool one task's runs that differ only in their seed, algorithms in the order of tables."""
     pooled: dict[str, list[Results]] = {}
     for run in sorted(results, key=lambda run: run["seed"]):
-        fields = ("algorithm", "split", "data_sha256", "meta_steps", "test_tasks")
+        fields = ("algorithm", "split", "meta_steps", "test_tasks")
         config = {k: v for k, v in _completed(run).items() if k not in _WITHOUT_EFFECT}
-        key = json.dumps([config, *(run.get(field) for field in fields)], sort_keys=True)
+        key = json.dumps(
+            [config, _images(run, results), *(run[field] for field in fields)], sort_keys=True
+        )
         pooled.setdefault(key, []).append(run)
     groups = [
         Group(runs[0]["algorithm"], _variant(runs[0], results), runs) for runs in pooled.values()
@@ -73,6 +75,13 @@ def group_few_shot(results: list[Results]) -> list[Group]:
         return rank, group.algorithm, run["split"], -group.meta_steps, group.variant
 
     return sorted(groups, key=place)
+
+
+def _images(run: Results, results: list[Results]) -> str | None:
+    """The hash of a run's images; results that are older than it have that of the others."""
+    others = {other.get("data_sha256") for other in results if other["split"] == run["split"]}
+    known = others - {None}
+    return run.get("data_sha256") or (known.pop() if len(known) == 1 else None)
 
 
 def _completed(run: Results) -> dict[str, Any]:

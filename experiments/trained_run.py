@@ -18,26 +18,35 @@ Config = TypeVar("Config")
 
 def read_run(
     directory: pathlib.Path,
+    experiment: str,
     config_class: type[Config],
     suits: Callable[[dict[str, Any], Config], bool],
     wanted: str,
 ) -> tuple[dict[str, Any], Config]:
-    """What ``run.json`` says of the run in a directory, and its config.
+    """What ``run.json`` says of the run of ``experiment`` in a directory, and its config.
 
     Raises:
-      InputError: if there is no run, or none that ``suits``; it says what is ``wanted``. Or if an
-        option of the run has a value that it may not have (any more).
+      InputError: if there is no run, or none that ``suits``; it says what is ``wanted``. Or if the
+        run has an option, or a value of one, that there is no more.
     """
+    refusal = InputError(f"--run must name the work directory of {wanted}, not {directory}.")
     try:
         about = json.loads((directory / "run.json").read_text())
-        config = config_class(**about["config"])
+        options = about["config"]
+        if about["experiment"] != experiment:
+            raise refusal
+        config = config_class(**options)
         if suits(about, config):
             return about, config
     except OptionError as error:
         raise InputError(f"--run={directory} has an option of an older version: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError):
+    except TypeError as error:
+        raise InputError(
+            f"--run={directory} is of a version with other options ({error})."
+        ) from error
+    except (OSError, ValueError, KeyError):
         pass
-    raise InputError(f"--run must name the work directory of {wanted}, not {directory}.")
+    raise refusal
 
 
 def trained_prior(

@@ -217,8 +217,9 @@ def main(argv: list[str]) -> None:
     tasks = command_line.in_range("tasks", _TASKS.value, 2, 1_000_000)
     about, config = read_run(
         directory,
+        "few_shot",
         FewShotConfig,
-        lambda about, _: about["experiment"] == "few_shot" and about["dataset"] == "omniglot",
+        lambda about, _: about["dataset"] == "omniglot",
         "a few-shot run on Omniglot",
     )
     folder = pathlib.Path(_DATA_DIR.value).expanduser() if _DATA_DIR.value else default_data_dir()

@@ -124,6 +124,9 @@ class Metrics(NamedTuple):
     lost_tasks: jax.Array
     """Share of the tasks whose meta-gradient had no finite norm and counted as zero, which is done
     only under a cap of each task's."""
+    failed_task: jax.Array | int = -1
+    """The first task of the batch, from 0, whose meta-gradient is not finite, if that is looked for
+    (of rollouts, without a cap); else -1."""
 
 
 class MetaLearner(NamedTuple):

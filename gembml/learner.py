@@ -1,6 +1,7 @@
 """Algorithm 1 of the paper: meta-training by batches of tasks, meta-test by inference."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,16 @@ from gembml.inference.loop import trajectory
 from gembml.meta_gradients.clipped import clipped
 from gembml.options import OptionError
 
-Contribution = tuple[Distribution, jax.Array]  # a meta-gradient; whether it counts as zero, 0 or 1
+
+class Contribution(NamedTuple):
+    """One task's, or the average of several tasks'."""
+
+    gradient: Distribution
+    lost: jax.Array
+    """Whether the gradient counts as zero, 0 or 1."""
+    failed: jax.Array
+    """``[tasks]``: 1 at the task's own place if its gradient is not finite; ``[0]`` where that is
+    not looked for."""
 
 
 def meta_learner(
@@ -54,46 +64,60 @@ def meta_learner(
 
     With ``max_task_norm`` each task's meta-gradient is cut to that norm before the average, and one
     that is not finite counts as zero: :func:`gembml.meta_gradients.clipped`. Their share is in the
-    metrics.
+    metrics. Without it, and where data come from rollouts, whose physics may blow up in one task
+    alone, the metrics name the first task whose meta-gradient is not finite.
 
     Raises (``update``):
       OptionError: if ``tasks_at_once`` does not divide a device's tasks.
     """
+    watched = problem.is_surrogate and max_task_norm is None
 
-    def of_task(key: Key, prior: Distribution, task: Task) -> Contribution:
+    def of_task(key: Key, prior: Distribution, task: Task, place: jax.Array) -> Contribution:
+        """``place``: a one-hot vector, ``[tasks]``."""
         gradient = meta_gradient(key, prior, task)
-        if max_task_norm is None:
-            return gradient, jnp.float32(0)
-        return clipped(gradient, max_task_norm)
+        if max_task_norm is not None:
+            return Contribution(*clipped(gradient, max_task_norm), place[:0])
+        if not watched:
+            return Contribution(gradient, jnp.float32(0), place[:0])
+        failed = jnp.where(jnp.isfinite(optax.global_norm(gradient)), 0.0, place)
+        return Contribution(gradient, jnp.float32(0), failed)
 
-    def average_at_once(keys: Key, prior: Distribution, tasks: Task) -> Contribution:
-        all_tasks = jax.vmap(of_task, in_axes=(0, None, 0))(keys, prior, tasks)
+    def average_at_once(
+        keys: Key, prior: Distribution, tasks: Task, places: jax.Array
+    ) -> Contribution:
+        all_tasks = jax.vmap(of_task, in_axes=(0, None, 0, 0))(keys, prior, tasks, places)
         return jax.tree.map(lambda g: jnp.mean(g, axis=0), all_tasks)
 
-    def average_here(keys: Key, prior: Distribution, tasks: Task) -> Contribution:
+    def average_here(
+        keys: Key, prior: Distribution, tasks: Task, places: jax.Array
+    ) -> Contribution:
         groups, rest = divmod(len(keys), tasks_at_once or len(keys))
         if groups <= 1 and not rest:
-            return average_at_once(keys, prior, tasks)
+            return average_at_once(keys, prior, tasks, places)
         if rest or not groups:
             raise OptionError(
                 f"config.tasks_at_once must divide the {len(keys)} tasks that a device has, and "
                 f"{tasks_at_once} does not."
             )
-        grouped = (keys, tasks)
+        grouped = (keys, tasks, places)
         if tasks_at_once > 1:
             grouped = jax.tree.map(
                 lambda leaf: leaf.reshape(groups, tasks_at_once, *leaf.shape[1:]), grouped
             )
 
-        def add(total: Contribution, group: tuple[Key, Task]) -> tuple[Contribution, None]:
+        def add(
+            total: Contribution, group: tuple[Key, Task, jax.Array]
+        ) -> tuple[Contribution, None]:
+            keys, tasks, places = group
             if tasks_at_once == 1:  # a batch of one is slower than none
-                average = of_task(group[0], prior, group[1])
+                average = of_task(keys, prior, tasks, places)
             else:
-                average = average_at_once(group[0], prior, group[1])
+                average = average_at_once(keys, prior, tasks, places)
             return jax.tree.map(lambda t, a: t + a / groups, total, average), None
 
         # A sum that is carried: one gradient in memory, not one per group.
-        zeros = jax.tree.map(jnp.zeros_like, prior), jnp.float32(0)
+        failed = jnp.zeros(places.shape[1] if watched else 0)
+        zeros = Contribution(jax.tree.map(jnp.zeros_like, prior), jnp.float32(0), failed)
         return jax.lax.scan(add, zeros, grouped)[0]
 
     average = average_here
@@ -103,7 +127,7 @@ def meta_learner(
         average = jax.shard_map(
             lambda *args: jax.lax.pmean(average_here(*args), AXIS),
             mesh=mesh,
-            in_specs=(PartitionSpec(AXIS), PartitionSpec(), PartitionSpec(AXIS)),
+            in_specs=(PartitionSpec(AXIS), PartitionSpec(), *2 * [PartitionSpec(AXIS)]),
             out_specs=PartitionSpec(),
             check_vma=False,
         )
@@ -115,11 +139,15 @@ def meta_learner(
     def update(state: LearnerState, key: Key, tasks: Task) -> tuple[LearnerState, Metrics]:
         num_tasks = jax.tree.leaves(tasks)[0].shape[0]
         keys = jax.random.split(key, num_tasks)
-        gradient, lost = average(keys, state.prior, tasks)
+        gradient, lost, failed = average(keys, state.prior, tasks, jnp.eye(num_tasks))
         descent = jax.tree.map(jnp.negative, gradient)
         updates, optimizer_state = optimizer.update(descent, state.optimizer_state, state.prior)
         prior = optax.apply_updates(state.prior, updates)
-        return LearnerState(prior, optimizer_state), metrics_of(gradient, prior, lost)
+        metrics = metrics_of(gradient, prior, lost)
+        if watched:
+            first = jnp.where(jnp.any(failed > 0), jnp.argmax(failed > 0), -1)
+            metrics = metrics._replace(failed_task=first)
+        return LearnerState(prior, optimizer_state), metrics
 
     def adapt(prior: Distribution, key: Key, collect: Collect, num_steps: int) -> Distribution:
         return trajectory(inference, key, prior, collect, num_steps)
@@ -134,7 +162,8 @@ def metrics_of(
     norm = optax.global_norm(gradient)
     # A sum is finite only if every term is: one reduction instead of one test per entry.
     total = sum((jnp.sum(leaf) for leaf in jax.tree.leaves(prior)), start=norm)
-    return Metrics(norm, jnp.isfinite(total), jnp.asarray(lost_tasks, jnp.float32))
+    lost = jnp.asarray(lost_tasks, jnp.float32)
+    return Metrics(norm, jnp.isfinite(total), lost, jnp.int32(-1))
 
 
 def step_keys(key: Key, step: jax.Array | int) -> tuple[Key, Key]:

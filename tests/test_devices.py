@@ -66,6 +66,17 @@ for devices in (2, 8):
     error = capped(distributed.task_mesh(jax.devices()[:devices])) - one
     worst[f"a lost task on {devices}"] = float(np.abs(error).max())
 
+def failed(mesh):
+    rollouts = toy.problem()._replace(is_surrogate=True)
+    learner = make_learner("maml", rollouts, toy.CONFIGS["maml"], 12, mesh)
+    tasks = sample_tasks(jax.random.key(3))
+    tasks = tasks._replace(query=jax.tree.map(lambda a: a.at[5:7].set(jnp.nan), tasks.query))
+    state = distributed.replicate(learner.init(jax.random.key(0)), mesh)
+    return jax.jit(learner.update)(state, jax.random.key(1), tasks)[1].failed_task
+for devices in (2, 8):
+    found = failed(distributed.task_mesh(jax.devices()[:devices]))
+    worst[f"a task that fails on {devices}"] = abs(float(found) - 5)
+
 mesh = distributed.task_mesh(jax.devices())
 def seeds(mesh):
     learner = make_learner("maml", toy.problem(), toy.CONFIGS["maml"], 12, mesh)
@@ -133,6 +144,8 @@ def test_many_devices_end_where_one_ends(algorithm, devices):
         "8 seeds divided among 8",
         "a lost task on 2",
         "a lost task on 8",
+        "a task that fails on 2",
+        "a task that fails on 8",
     ],
 )
 def test_seeds_and_lost_tasks_on_many_devices_are_as_on_one(case):

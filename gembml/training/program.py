@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gembml.base import Key, LearnerState, MetaLearner, Metrics, Task
-from gembml.learner import meta_steps
+from gembml.learner import meta_steps, step_keys
 from gembml.runs import init_key, many_runs, steps_key
 from gembml.training.errors import DivergedError
 from gembml.training.log import MetricsLog
@@ -59,10 +59,10 @@ def _failed(metrics: Metrics) -> jax.Array:
     return jnp.logical_not(metrics.finite) | lost_all
 
 
-def _diverged(seed: int, step: int) -> str:
+def _diverged(seed: int, step: int, task: str = "") -> str:
     return (
         "The meta-gradient (under a cap, that of every task) or the prior is not finite at "
-        f"meta-step {step:,}, whose task batch is drawn with gembml.learner.step_keys("
+        f"meta-step {step:,}{task}, whose task batch is drawn with gembml.learner.step_keys("
         f"jax.random.fold_in(jax.random.key({seed}), 1), {step})[0]."
     )
 
@@ -98,8 +98,16 @@ class OneRun:
         """Raise at the first meta-step that is not finite; count the tasks that were lost."""
         failed = np.asarray(_failed(metrics))
         if failed.any():
-            raise DivergedError(_diverged(self._seed, first_step + int(np.argmax(failed))))
+            index = int(np.argmax(failed))
+            step, task = first_step + index, int(np.ravel(metrics.failed_task)[index])
+            named = f", first in task {task}, {self._task(step, task)}" if task >= 0 else ""
+            raise DivergedError(_diverged(self._seed, step, named))
         self._lost_tasks.append(float(np.mean(metrics.lost_tasks)))
+
+    def _task(self, step: int, number: int) -> str:
+        """What meta-step ``step`` drew as this task."""
+        tasks = self._sample_tasks(step_keys(steps_key(self._root), step)[0])
+        return ", ".join(str(np.asarray(leaf[number])) for leaf in jax.tree.leaves(tasks))
 
     def over(self, state: LearnerState) -> bool:  # noqa: ARG002
         """Never: a run that diverges raises."""

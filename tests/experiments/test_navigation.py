@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -122,10 +121,23 @@ def test_an_exploration_study_of_it_compares_weights_drawn_with_the_mean(
 
 
 def test_a_study_of_what_is_no_finished_run_is_refused(exploration_study, whole, tmp_path):
-    unfinished = tmp_path / "unfinished"
-    unfinished.mkdir()
-    shutil.copy(whole / "run.json", unfinished)
-    for run, sentence in ((tmp_path, "must name the work directory of"), (unfinished, "finish")):
+    about = json.loads((whole / "run.json").read_text())
+    runs = {
+        "unfinished": about,
+        "renamed": about | {"config": about["config"] | {"step_size": 0.1}},
+        "unknown": about | {"config": about["config"] | {"goals": "everywhere"}},
+        "another": about | {"experiment": "sinusoid", "config": {}},
+    }
+    for name, content in runs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps(content))
+    for run, sentence in (
+        (tmp_path, "must name the work directory of"),
+        (tmp_path / "another", "must name the work directory of"),
+        (tmp_path / "unfinished", "finish"),
+        (tmp_path / "renamed", "is of a version with other options"),
+        (tmp_path / "unknown", "has an option of an older version: config.goals must be"),
+    ):
         finished = exploration_study.run(f"--run={run}", f"--workdir={tmp_path / 'study'}")
         assert finished.code == 2
         assert finished.stderr.startswith("error: --run")

@@ -150,8 +150,10 @@ def test_runs_that_differ_in_an_option_are_rows_that_say_so(tmp_path):
 def test_seeds_with_and_without_an_option_at_its_default_are_pooled(tmp_path):
     text = report(tmp_path, run(), run(config={"later_rate": 1.0}, seed=1))
     assert row(text, "GEM-BML+")["seeds"] == "2"
-    text = report(tmp_path, run(), run(data_sha256="of other images", seed=1))
-    assert row(text, "GEM-BML+")["seeds"] == "1"
+    text = report(tmp_path, run(), run(data_sha256="of the images", seed=1))
+    assert row(text, "GEM-BML+")["seeds"] == "2"
+    two = run(data_sha256="of the images"), run(data_sha256="of other images", seed=1)
+    assert row(report(tmp_path, *two), "GEM-BML+")["seeds"] == "1"
 
 
 def test_accuracies_of_the_harder_rotations_say_so(tmp_path):
