@@ -19,7 +19,13 @@ from absl import app, flags, logging
 
 from gembml import ALGORITHMS, distributed
 from gembml.options import OptionError, allowed, has_effect
-from gembml.training import DivergedError, InputError, InterruptedRunError, LostClientError
+from gembml.training import (
+    DivergedError,
+    InputError,
+    InterruptedRunError,
+    LostClientError,
+    TaskFailedError,
+)
 
 Config = TypeVar("Config")
 _PREFIX = "config."
@@ -126,7 +132,7 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> tuple[int, s
     try:
         main(argv)
         distributed.team().exchange("end")  # none goes before all are done
-    except (InputError, OptionError) as error:
+    except (InputError, OptionError, TaskFailedError) as error:
         return _fail(error, 2), str(error)
     except (DivergedError, LostClientError, distributed.PeerLostError) as error:
         return _fail(error, 1), str(error)
@@ -146,8 +152,8 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> tuple[int, s
 def run(main: Callable[[list[str]], None]) -> None:
     """Run a program: parse flags, and turn the expected errors into exit codes.
 
-    2: the input is wrong. 1: training diverged, or a client or a process was lost. 130: Ctrl-C,
-    after saving.
+    2: the input is wrong, or a task's episodes are not finite. 1: training diverged otherwise, or a
+    client or a process was lost. 130: Ctrl-C, after saving.
     """
 
     def guarded(argv: list[str]) -> int:

@@ -9,6 +9,10 @@ class DivergedError(Exception):
     """The loss or the prior stopped being finite; exit code 1, checkpoints are kept."""
 
 
+class TaskFailedError(DivergedError):
+    """A task's episodes, which the message names, are not finite; exit code 2, checkpoints kept."""
+
+
 class InterruptedRunError(Exception):
     """Ctrl-C: the state was saved; exit code 130."""
 

@@ -141,7 +141,7 @@ def _check(
         program.check(step, state, metrics)
     except DivergedError as error:
         kept = f"The last good checkpoint is kept: step {saved:,} in {directory}."
-        raise DivergedError(f"{error} {kept if saved else 'There is no checkpoint yet.'}") from None
+        raise type(error)(f"{error} {kept if saved else 'There is no checkpoint yet.'}") from None
 
 
 def _restore(
@@ -204,7 +204,8 @@ def train(
       compilation and evaluation.
 
     Raises:
-      DivergedError: if the meta-gradient or the prior is not finite.
+      DivergedError: if the meta-gradient or the prior is not finite; TaskFailedError, which is one,
+        where it is known to come from a task's episodes.
       InterruptedRunError: on Ctrl-C, after saving.
       PeerLostError: if another process of the run is gone.
     """

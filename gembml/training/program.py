@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from gembml.base import Key, LearnerState, MetaLearner, Metrics, Task
 from gembml.learner import meta_steps, step_keys
 from gembml.runs import init_key, many_runs, steps_key
-from gembml.training.errors import DivergedError
+from gembml.training.errors import DivergedError, TaskFailedError
 from gembml.training.log import MetricsLog
 
 Evaluate = Callable[[LearnerState], dict[str, float]]
@@ -100,8 +100,10 @@ class OneRun:
         if failed.any():
             index = int(np.argmax(failed))
             step, task = first_step + index, int(np.ravel(metrics.failed_task)[index])
-            named = f", first in task {task}, {self._task(step, task)}" if task >= 0 else ""
-            raise DivergedError(_diverged(self._seed, step, named))
+            if task >= 0:
+                named = f", first in task {task}, {self._task(step, task)}"
+                raise TaskFailedError(_diverged(self._seed, step, named))
+            raise DivergedError(_diverged(self._seed, step))
         self._lost_tasks.append(float(np.mean(metrics.lost_tasks)))
 
     def _task(self, step: int, number: int) -> str:

@@ -213,3 +213,14 @@ def test_bad_input_is_refused_in_one_sentence(navigation, tmp_path, flag, words)
     assert words in finished.stderr
     assert finished.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_episodes_that_are_not_finite_end_training_and_lose_nothing(navigation, tmp_path):
+    finished = navigation.run(
+        *TINY, "--config.meta_learning_rate=1e30", "--meta_steps=4", f"--workdir={tmp_path}"
+    )
+    assert finished.code == 2
+    assert "not finite at meta-step 1, first in task 0, [" in finished.stderr
+    assert "The last good checkpoint is kept: step 1" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert (tmp_path / "checkpoints" / "1" / "about.json").exists()

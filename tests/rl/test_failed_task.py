@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from gembml import LearnerConfig, make_learner
-from gembml.training import DivergedError, train
+from gembml.training import TaskFailedError, train
 from tests.rl.small import problem_of
 
 CONFIG = LearnerConfig(inner_optimizer="sgd", meta_natural=False, inner_steps=1)
@@ -31,7 +31,7 @@ def test_the_first_task_that_is_not_finite_is_named(at_once):
 
 
 def test_a_run_stops_with_the_task_and_the_seed(tmp_path):
-    with pytest.raises(DivergedError) as caught:
+    with pytest.raises(TaskFailedError) as caught:
         train(
             make_learner("fomaml", problem_of(), CONFIG, 4),
             goals,
