@@ -22,11 +22,9 @@ from gembml.base import (
     StepKeys,
     Task,
 )
-from gembml.inference.loop import trajectory
+from gembml.inference.loop import loop_keys, trajectory, unrolls
 from gembml.learner import metrics_of
 from gembml.options import OptionError
-
-_UNROLL_UP_TO = 5  # as `gembml.inference.infer_differentiably`
 
 
 class Recorded(NamedTuple):
@@ -79,10 +77,7 @@ def trust_region_learner(
 
     def record(key: Key, prior: Distribution, task: Task) -> Recorded:
         inner_key, query_key = jax.random.split(key)
-        init_key, data_key, noise_key = jax.random.split(inner_key, 3)
-        keys = StepKeys(
-            jax.random.split(data_key, num_steps), jax.random.split(noise_key, num_steps)
-        )
+        init_key, keys = loop_keys(inner_key, num_steps)
 
         def step(state, keys: StepKeys):
             data = problem.support(keys.data, task, state.posterior.mean)
@@ -98,7 +93,7 @@ def trust_region_learner(
             lambda state, at: (inference.step(at[0], state, prior, lambda *_: at[1]), None),
             inference.init(recorded.init_key, prior),
             (recorded.step_keys, recorded.support),
-            unroll=num_steps <= _UNROLL_UP_TO,
+            unroll=unrolls(num_steps),
         )
         return state.posterior.mean
 

@@ -6,14 +6,16 @@ import jax.numpy as jnp
 from gembml.base import Collect, Distribution, Inference, InferenceState, Key, StepKeys
 
 
-def _step_keys(key: Key, num_steps: int) -> StepKeys:
-    """Keys of all steps in two vectorised splits: one split per step costs as much as its noise."""
+def loop_keys(key: Key, num_steps: int) -> tuple[Key, StepKeys]:
+    """Keys of an inner loop: of its start, and of each step, ``[num_steps]``.
+
+    All steps' are of two vectorised splits: one split per step costs as much as its noise.
+    """
     data_key, noise_key = jax.random.split(key)
-    return StepKeys(jax.random.split(data_key, num_steps), jax.random.split(noise_key, num_steps))
-
-
-def _init_key(key: Key) -> Key:
-    return jax.random.fold_in(key, 2)  # apart from the two that a split gives
+    init_key = jax.random.fold_in(key, 2)  # apart from the two that a split gives
+    return init_key, StepKeys(
+        jax.random.split(data_key, num_steps), jax.random.split(noise_key, num_steps)
+    )
 
 
 def infer(
@@ -32,26 +34,30 @@ def infer(
 
     ``unroll`` trades compile time and memory for the loop's bookkeeping.
     """
+    init_key, step_keys = loop_keys(key, num_steps)
     state, _ = jax.lax.scan(
         lambda state, keys: (inference.step(keys, state, prior, collect), None),
-        inference.init(_init_key(key), prior),
-        _step_keys(key, num_steps),
+        inference.init(init_key, prior),
+        step_keys,
         unroll=unroll,
     )
     return state.posterior
 
 
-# A loop that is differentiated stores its carry at every step; on a CPU that bookkeeping costs as
-# much as a small inner step (MAML, 5 steps: 3,360 against 2,730 meta-steps/s).
-_UNROLL_UP_TO = 5
+def unrolls(num_steps: int) -> bool:
+    """Whether a loop that is differentiated is unrolled.
+
+    It stores its carry at every step; on a CPU that bookkeeping costs as much as a small inner step
+    (MAML, 5 steps: 3,360 against 2,730 meta-steps/s).
+    """
+    return num_steps <= 5
 
 
 def infer_differentiably(
     inference: Inference, key: Key, prior: Distribution, collect: Collect, num_steps: int
 ) -> Distribution:
     """:func:`infer`, laid out for a caller who differentiates through it: short loops unrolled."""
-    unroll = num_steps <= _UNROLL_UP_TO
-    return infer(inference, key, prior, collect, num_steps, unroll=unroll)
+    return infer(inference, key, prior, collect, num_steps, unroll=unrolls(num_steps))
 
 
 def trajectory(
@@ -66,8 +72,9 @@ def trajectory(
         state = inference.step(keys, state, prior, collect)
         return state, state.posterior
 
-    start = inference.init(_init_key(key), prior)
-    _, posteriors = jax.lax.scan(body, start, _step_keys(key, num_steps))
+    init_key, step_keys = loop_keys(key, num_steps)
+    start = inference.init(init_key, prior)
+    _, posteriors = jax.lax.scan(body, start, step_keys)
     return jax.tree.map(
         lambda first, rest: jnp.concatenate([first[None], rest]), start.posterior, posteriors
     )
