@@ -152,8 +152,8 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> tuple[int, s
 def run(main: Callable[[list[str]], None]) -> None:
     """Run a program: parse flags, and turn the expected errors into exit codes.
 
-    2: the input is wrong, or a task's episodes are not finite. 1: training diverged otherwise, or a
-    client or a process was lost. 130: Ctrl-C, after saving.
+    2: the input is wrong, or what a named task's episodes gave is not finite. 1: training diverged
+    otherwise, or a client or a process was lost. 130: Ctrl-C, after saving.
     """
 
     def guarded(argv: list[str]) -> int:

@@ -4,7 +4,7 @@
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
 # JOBS runs go on side by side, one core each (default 2). Runs live in runs/few_shot_cpu and go on
-# where they stopped. Training took about three hours of one core in all; tests, 20-way GEM-BML+'s of
+# where they stopped. Training took about four hours of one core in all; tests, 20-way GEM-BML+'s of
 # over half an hour, and figures come on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,7 +24,7 @@ commands() {
   for algorithm in gem_bml_plus gem_bml fomaml maml reptile; do
     echo "5_way_1_shot_all_rows $algorithm 0 --meta_steps=10000 --config.evaluate_every=10000"
   done
-  # About as many as it makes in the time of first-order MAML's 10,000.
+  # In less than the time of first-order MAML's 10,000.
   echo "5_way_1_shot_4500_steps maml 0 --meta_steps=4500 --config.evaluate_every=4500"
 }
 

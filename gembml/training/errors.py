@@ -10,7 +10,9 @@ class DivergedError(Exception):
 
 
 class TaskFailedError(DivergedError):
-    """A task's episodes, which the message names, are not finite; exit code 2, checkpoints kept."""
+    """The meta-gradient from the episodes of a task, which is named, is not finite; exit code 2,
+    checkpoints are kept.
+    """
 
 
 class InterruptedRunError(Exception):

@@ -215,7 +215,7 @@ def test_bad_input_is_refused_in_one_sentence(navigation, tmp_path, flag, words)
     assert not (tmp_path / "run").exists()
 
 
-def test_episodes_that_are_not_finite_end_training_and_lose_nothing(navigation, tmp_path):
+def test_a_task_whose_gradient_is_not_finite_ends_training_with_nothing_lost(navigation, tmp_path):
     finished = navigation.run(
         *TINY, "--config.meta_learning_rate=1e30", "--meta_steps=4", f"--workdir={tmp_path}"
     )
