@@ -34,18 +34,21 @@ commands | while read -r task algorithm seed flags; do
     "--workdir=runs/few_shot_cpu/omniglot_$task/$algorithm/seed_$seed"
 done | xargs -P "$jobs" -I{} sh -c "$python -m experiments.few_shot {}" || failed=1
 run=runs/few_shot_cpu/omniglot_5_way_1_shot/gem_bml_plus/seed_0
-"$python" -m experiments.variance_study --run="$run" --tasks=150 --workdir=runs/few_shot_cpu/variance_study
+"$python" -m experiments.variance_study --run="$run" --tasks=150 \
+  --workdir=runs/few_shot_cpu/variance_study || failed=1
 "$python" -m experiments.variance_study --tasks=60 --workdir=runs/few_shot_cpu/variance_study_20_way \
-  --run=runs/few_shot_cpu/omniglot_20_way_1_shot/gem_bml_plus/seed_0
+  --run=runs/few_shot_cpu/omniglot_20_way_1_shot/gem_bml_plus/seed_0 || failed=1
 for results in runs/few_shot_cpu/*/*/seed_*/results.json; do
+  [ -f "$results" ] || continue
   mkdir -p "experiments/results/few_shot_cpu/$(dirname "${results#runs/few_shot_cpu/}")"
   cp "$results" "experiments/results/few_shot_cpu/${results#runs/few_shot_cpu/}"
 done
 for study in variance_study variance_study_20_way; do
+  [ -f "runs/few_shot_cpu/$study/variance_study.json" ] || continue
   mkdir -p "experiments/results/few_shot_cpu/$study"
   cp "runs/few_shot_cpu/$study/variance_study.json" "experiments/results/few_shot_cpu/$study/"
   cp "runs/few_shot_cpu/$study/variance_study.png" "experiments/results/$study.png"
 done
-cp "$run"/episodes.png experiments/results/episodes.png
+[ ! -f "$run/episodes.png" ] || cp "$run/episodes.png" experiments/results/episodes.png
 "$python" -m experiments.report experiments/results --output=experiments/results --into=RESULTS.md
 exit "$failed"
