@@ -29,6 +29,10 @@ commands() {
       "--config.log_std_init=-8 --config.meta_log_std_multiplier=0"
   done
   echo "navigation pretrain 0 --algorithm=pretrain --meta_steps=600"
+  # The paper's reward, and with it the goals of Vuorio et al.
+  local squared="--algorithm=gem_bml_plus --meta_steps=300 --config.reward=squared_distance"
+  echo "navigation_squared gem_bml_plus 0 $squared"
+  echo "navigation_bimodal gem_bml_plus 0 $squared --config.goals=bimodal"
   # Brax's spring physics in rllab's timing, 8 tasks a meta-step in place of 40.
   local small="--backend=spring --timing=rllab --config.meta_batch=8"
   small+=" --config.tasks_at_once=8 --config.test_rollouts=20 --config.validation_tasks=4"
@@ -63,7 +67,10 @@ directory() { # PROGRAM NAME SEED
 failed=0
 commands | while read -r program name seed flags; do
   workdir=$(directory "$program" "$name" "$seed")
-  [ -f "$workdir/results.json" ] || echo "experiments.${program%_velocity} $flags --seed=$seed --workdir=$workdir"
+  module=${program%_velocity}
+  module=${module%_squared}
+  [ -f "$workdir/results.json" ] ||
+    echo "experiments.${module%_bimodal} $flags --seed=$seed --workdir=$workdir"
 done | xargs -P "$jobs" -I{} sh -c "$python -m {}" || failed=1
 "$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus/seed_0 \
   --tasks=100 --workdir=runs/rl/exploration_study || failed=1
