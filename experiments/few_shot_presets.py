@@ -11,7 +11,7 @@ import dataclasses
 
 from experiments.run_config import LargeTaskConfig, default, samples_of_predictive
 from gembml.config import GAUSSIAN
-from gembml.models.cnn import HEADS
+from gembml.models.cnn import ACTIVATIONS, HEADS
 from gembml.models.convolution import FORMS, PRECISIONS
 from gembml.models.normalisation import MODES
 from gembml.options import OptionError, option
@@ -37,6 +37,7 @@ class FewShotConfig(LargeTaskConfig):
     layers: int = option(4, "convolutions", least=1, most=10)
     pooling: bool = option(False, "maxima of 2 x 2 after convolutions of stride 1; else stride 2")
     head: str = option("mean", "what the linear head sees of the positions", choices=HEADS)
+    activation: str = option("relu", "after each normalisation", choices=tuple(ACTIVATIONS))
     normalisation: str = option(
         "transductive",
         "whose statistics normalise: transductive: the images classified together; support: the "
@@ -62,6 +63,12 @@ class FewShotConfig(LargeTaskConfig):
         1.0, "divides the log-likelihood; below 1 a cold posterior", above=0.0, only=GAUSSIAN
     )
     test_samples: int = samples_of_predictive(10)
+    test_std_multiplier: float = option(
+        1.0,
+        "multiplies the posteriors' standard deviations in predictives; 0: the means alone",
+        least=0.0,
+        only=GAUSSIAN,
+    )
     steps_per_dispatch: int = default("steps_per_dispatch", 50)
     evaluate_every: int = default("evaluate_every", 1000)
     checkpoint_every: int = default("checkpoint_every", 500)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from experiments.few_shot_presets import FewShotConfig
+from experiments.widened import widened
 from gembml import ALGORITHMS, MetaLearner, Problem, make_learner
 from gembml.base import Distribution, Key, Params
 from gembml.gaussian import Gaussian
@@ -49,6 +50,7 @@ def network(config: FewShotConfig) -> CNN:
         layers=config.layers,
         pooling=config.pooling,
         head=config.head,
+        activation=config.activation,
         normalisation=config.normalisation,
         form=config.convolution,
         precision=config.precision,
@@ -130,11 +132,15 @@ def make_experiment(
         keys = jax.random.split(key, config.meta_batch)
         return jax.vmap(lambda k: sample_episode(k, data.counts, shape))(keys)
 
-    number = {"delta": 1, "particles": config.num_particles}.get(
-        ALGORITHMS[algorithm].family, config.test_samples
-    )
+    family = ALGORITHMS[algorithm].family
+    multiplier = config.test_std_multiplier if family == "gaussian" else 1.0
+    number = {"delta": 1, "particles": config.num_particles}.get(family, config.test_samples)
+    number = number if multiplier else 1
 
     def predict(key: Key, distribution: Distribution, batch: Batch) -> jax.Array:
+        if multiplier != 1.0:
+            distribution = widened(distribution, multiplier)
+
         def log_probs(params: Params) -> Any:
             return jax.nn.log_softmax(net.apply(params, batch.x, batch.reference))  # type: ignore[arg-type]
 

@@ -99,9 +99,10 @@ def _batches(algorithm: str, config: RLConfig) -> int:
     if algorithm == "pretrain":
         return 2
     query_steps = config.query_steps or config.inner_steps
+    second_pass = config.inner_steps if config.second_pass else 0
     after_support = {
-        "gem_bml": query_steps,
-        "gem_bml_plus": query_steps,
+        "gem_bml": query_steps + second_pass,
+        "gem_bml_plus": query_steps + second_pass,
         "reptile": query_steps,
         "kl_chaser": query_steps,
         # Their bounds have episodes of their own, of D^val or of both data sets.

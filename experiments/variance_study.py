@@ -1,6 +1,7 @@
 """When does a posterior's variance help, and by how much? Few-shot classification, Section 5.2.
 
     python -m experiments.variance_study --run=DIR --data_dir=DIR --workdir=DIR
+    python -m experiments.variance_study --run=DIR --classes=validation --as_trained ...
 
 Takes the trained prior of a finished ``experiments.few_shot`` run on Omniglot, adapts it to test
 episodes as they are and to harder ones: support sets that are ambiguous, incomplete, foreign. The
@@ -8,6 +9,9 @@ posterior's standard deviation is then multiplied by 0 (its mean alone), 1/2, 1,
 predictive averaged over 20 sets of weights. As a control, the logits of the mean are divided by
 temperatures from 1.25 to 4, which makes predictions less sure without any variance. Accuracy, NLL
 and ECE of each are printed as Markdown and written to ``variance_study.json``, with a figure.
+
+On validation classes it is how ``--config.test_std_multiplier`` of ``experiments.few_shot`` is
+chosen.
 """
 
 import dataclasses
@@ -26,7 +30,7 @@ import numpy as np
 from jax import lax
 
 from experiments import style
-from experiments.few_shot_evaluation import TEST_SEED, held_out
+from experiments.few_shot_evaluation import TEST_SEED, VALIDATION_SEED, held_out
 from experiments.few_shot_presets import FewShotConfig
 from experiments.few_shot_problem import Batch, make_experiment, query_batch, support_batch
 from experiments.few_shot_run import fingerprint
@@ -46,6 +50,7 @@ from gembml.training import InputError, write_json
 MULTIPLIERS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 TEMPERATURES = (1.25, 1.5, 2.0, 3.0, 4.0)
 _SAMPLES = 20
+_SEEDS = {"test": TEST_SEED, "validation": VALIDATION_SEED}
 
 
 def _same(x: jax.Array, shots: int) -> jax.Array:
@@ -70,9 +75,10 @@ def _inverted(x: jax.Array, shots: int) -> jax.Array:
     return 1.0 - x
 
 
+AS_TRAINED = "as trained"
 # Name -> what happens to the support images, and to the queries.
 CONDITIONS: dict[str, tuple[Callable, Callable]] = {
-    "as trained": (_same, _same),
+    AS_TRAINED: (_same, _same),
     "ambiguous: two classes in one support image": (_blended, _same),
     "incomplete: upper half of support images": (_cut, _same),
     "foreign: inverted images": (_inverted, _inverted),
@@ -85,10 +91,14 @@ def study(
     data: ImageClasses,
     prior: Distribution,
     num_tasks: int,
+    seed: int,
+    conditions: dict[str, tuple[Callable, Callable]] = CONDITIONS,
 ) -> list[dict[str, Any]]:
     """A row of measures for each condition and multiplier, and for each of the temperatures."""
     gaussian = ALGORITHMS[algorithm].family == "gaussian"
     config = dataclasses.replace(config, test_samples=_SAMPLES if gaussian else config.test_samples)
+    # Its multipliers are times what the posterior says, not times that of the run's test.
+    config = dataclasses.replace(config, test_std_multiplier=1.0)
     experiment = make_experiment(algorithm, config, data, 1)
     multipliers = MULTIPLIERS if gaussian else (0.0,)
     settings = [(m, 1.0) for m in multipliers] + [(0.0, t) for t in TEMPERATURES]
@@ -118,15 +128,15 @@ def study(
             return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
 
         def run(prior: Distribution) -> Any:
-            episodes = held_out(data, config, TEST_SEED, num_tasks)
-            keys = jax.random.split(jax.random.key(TEST_SEED + 1), num_tasks)
+            episodes = held_out(data, config, seed, num_tasks)
+            keys = jax.random.split(jax.random.key(seed + 1), num_tasks)
             at_once = 1 if jax.default_backend() == "cpu" else 20
             return lax.map(lambda inputs: one(prior, *inputs), (keys, episodes), batch_size=at_once)
 
         return constants.compiled(run, prior)
 
     rows = []
-    for name, changes in CONDITIONS.items():
+    for name, changes in conditions.items():
         metrics = jax.tree.map(np.asarray, condition(*changes)(prior))
         bins = jax.tree.map(lambda a: a.sum(axis=0), metrics.bins15)
         base = metrics.nll[:, 0]
@@ -206,7 +216,9 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
 
 _RUN = flags.DEFINE_string("run", None, "work directory of a finished few-shot run on Omniglot")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "as in experiments.few_shot")
-_TASKS = flags.DEFINE_integer("tasks", 300, "test episodes")
+_CLASSES = flags.DEFINE_string("classes", "test", f"whose episodes: {' or '.join(_SEEDS)}")
+_AS_TRAINED = flags.DEFINE_boolean("as_trained", False, "only episodes as they are; no figure")
+_TASKS = flags.DEFINE_integer("tasks", 300, "episodes")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory to write to")
 
 
@@ -214,6 +226,8 @@ def main(argv: list[str]) -> None:
     """Run the study that the flags describe."""
     command_line.no_arguments(argv)
     directory = pathlib.Path(command_line.given("run", _RUN.value, "a finished run's"))
+    classes = _CLASSES.value
+    command_line.choose("classes", _SEEDS, classes)
     tasks = command_line.in_range("tasks", _TASKS.value, 2, 1_000_000)
     about, config = read_run(
         directory,
@@ -224,18 +238,26 @@ def main(argv: list[str]) -> None:
     )
     folder = pathlib.Path(_DATA_DIR.value).expanduser() if _DATA_DIR.value else default_data_dir()
     splits = omniglot.load(folder, split=about["split"])
-    data = jax.device_put(splits.test)
+    held = getattr(splits, classes)
+    if held is None:
+        raise InputError(
+            f"--classes must be test: split {about['split']} of --run={directory} has no "
+            "validation classes."
+        )
+    data = jax.device_put(held)
     experiment = make_experiment(about["algorithm"], config, data, about["meta_steps"])
     prior = trained_prior(directory, about, experiment.learner)
     if about.get("data_sha256") not in (None, fingerprint(splits)):
         raise InputError(f"--run={directory} was trained on other images than --data_dir holds.")
     output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))
-    rows = study(about["algorithm"], config, data, prior, tasks)
+    conditions = {AS_TRAINED: CONDITIONS[AS_TRAINED]} if _AS_TRAINED.value else CONDITIONS
+    rows = study(about["algorithm"], config, data, prior, tasks, _SEEDS[classes], conditions)
     print(report(rows))
-    content = {"run": about, "meta_step": about["meta_steps"], "tasks": tasks, "rows": rows}
-    content |= {"command": command_line.command("experiments.variance_study"), **provenance()}
+    content = {"run": about, "meta_step": about["meta_steps"], "classes": classes, "tasks": tasks}
+    content |= {"rows": rows, "command": command_line.command("experiments.variance_study")}
+    content |= provenance()
     write_json(output / "variance_study.json", content)
-    if len({row["multiplier"] for row in rows}) > 1:
+    if not _AS_TRAINED.value and len({row["multiplier"] for row in rows}) > 1:
         draw(rows, output / "variance_study.png")
 
 

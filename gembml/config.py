@@ -67,6 +67,14 @@ class LearnerConfig:
         most=10_000,
         only=_QUERY_LOOP,
     )
+    second_pass: float = option(
+        0.0,
+        "share of the query set's displacement by which the prior is moved for a second loop over "
+        "the support set, whose difference from the first holds the derivative through it; for "
+        "smooth networks; 0: none, as in the paper",
+        least=0.0,
+        only=(("algorithm", "gem_bml or gem_bml_plus"),),
+    )
     later_rate: float = option(
         1.0,
         "learning rate, or with trpo length, of each inner step as a share of that of the step "

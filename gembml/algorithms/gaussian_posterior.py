@@ -76,6 +76,7 @@ def _gem(problem: Problem, config: LearnerConfig, objective: str) -> Parts:
         query_steps=_query_steps(config),
         query_inference=_inference(problem, config, differentiated=False, later=True),
         objective=objective,
+        second_pass=config.second_pass,
     )
     return Parts(family, inference, estimator)
 

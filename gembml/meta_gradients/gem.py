@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gembml.base import Distribution, Family, Inference, Key, MetaGradient, Problem, Task
 from gembml.inference.loop import infer, infer_differentiably
-from gembml.options import OptionError
+from gembml.options import OptionError, concrete
 
 
 def sequential_posteriors(
@@ -55,6 +55,7 @@ def gem(
     objective: str,
     query_steps: int | None = None,
     query_inference: Inference | None = None,
+    second_pass: float | jax.Array = 0.0,
 ) -> MetaGradient:
     """Meta-gradients from the values of the two :func:`sequential_posteriors`:
 
@@ -64,8 +65,21 @@ def gem(
 
     with g = ``family.gem_gradient(prior, .)``. Nothing is differentiated through the inner loop.
 
+    ``second_pass`` = e > 0, which is not in the paper, takes the two data sets in the other order
+    once the query set's term is known, d = lambda_all - lambda_tr:
+
+        lambda_all <- lambda_tr + [VI(Theta + e d, D^tr) - VI(Theta, D^tr)] / e,
+
+    coordinate by coordinate and with the same noise in both. Up to O(e) that is lambda_tr + J d,
+    J the Jacobian of VI(., D^tr): the derivative through the inner loop that lambda_all after a few
+    steps from lambda_tr lacks. In the point limit with one query step, J d is the inner rate times
+    MAML's meta-gradient where J is symmetric: after one gradient step, or for a quadratic
+    loss. It needs gradients that are continuous in the weights, so no ReLU. The prior
+    is moved where the inner loop starts; for one that has converged, and forgot its start, the
+    first pass is right and the second is not.
+
     Raises:
-      OptionError: for another objective.
+      OptionError: for another objective, or a negative ``second_pass``.
     """
     if objective not in ("L1", "L2"):
         raise OptionError(f"objective must be 'L1' or 'L2', not {objective!r}.")
@@ -73,11 +87,25 @@ def gem(
         raise OptionError(
             "Gradient-EM needs a posterior family whose gradient is known in closed form."
         )
+    if concrete(second_pass) and second_pass < 0:
+        raise OptionError(f"second_pass must not be negative, not {second_pass}.")
+    twice = not concrete(second_pass) or second_pass > 0
     gem_gradient = family.gem_gradient
     posteriors = sequential_posteriors(problem, inference, num_steps, query_steps, query_inference)
 
     def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
         posterior_support, posterior_all = posteriors(key, prior, task)
+        if twice:
+            moved = jax.tree.map(
+                lambda p, a, t: p + second_pass * (a - t), prior, posterior_all, posterior_support
+            )
+            support_key, _ = jax.random.split(key)  # the first pass's
+            again = infer(
+                inference, support_key, moved, lambda k, p: problem.support(k, task, p), num_steps
+            )
+            posterior_all = jax.tree.map(
+                lambda t, a: t + (a - t) / second_pass, posterior_support, again
+            )
         gradient = gem_gradient(prior, posterior_all)
         if objective == "L2":
             gradient = jax.tree.map(jnp.subtract, gradient, gem_gradient(prior, posterior_support))

@@ -14,6 +14,7 @@ from gembml.models.normalisation import normalise
 from gembml.options import OptionError, check_choice
 
 HEADS = ("mean", "flatten")
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "silu": nn.silu}
 
 Affine = Callable[[str, jax.Array, Callable[[jax.Array, jax.Array], jax.Array]], jax.Array]
 """``(layer, x, product)`` -> the layer's product of ``x`` with its kernel, plus its bias, where
@@ -21,15 +22,16 @@ Affine = Callable[[str, jax.Array, Callable[[jax.Array, jax.Array], jax.Array]],
 
 
 class CNN(nn.Module):
-    """Blocks of convolution, normalisation and ReLU, then a linear head.
+    """Blocks of convolution, normalisation and activation, then a linear head.
 
     ``x [n, H, W, C]`` -> logits ``[n, outputs]``. With ``pooling`` the convolutions have stride 1
     and a 2 x 2 maximum follows each (miniImageNet in Finn et al. 2017), else they have stride 2
     (Omniglot). ``head`` sees the mean over positions, or all of them (one of :data:`HEADS`).
+    ``activation`` is one of :data:`ACTIVATIONS`; the MAML family has ReLUs.
 
     Raises:
-      OptionError: when it is called, if there is no such head, normalisation, form or precision, or
-        if poolings leave nothing of the images.
+      OptionError: when it is called, if there is no such head, activation, normalisation, form or
+        precision, or if poolings leave nothing of the images.
     """
 
     outputs: int
@@ -37,6 +39,7 @@ class CNN(nn.Module):
     layers: int = 4
     pooling: bool = False
     head: str = "mean"
+    activation: str = "relu"
     normalisation: str = "transductive"
     form: str = "im2col"
     precision: str = "float32"
@@ -45,6 +48,7 @@ class CNN(nn.Module):
     def __call__(self, x: jax.Array, reference: jax.Array | None = None) -> jax.Array:
         """Logits for ``x``; ``reference`` are the images whose statistics mode ``support`` uses."""
         check_choice("head", self.head, HEADS)
+        check_choice("activation", self.activation, ACTIVATIONS)
         params = {}
         kernels = nn.initializers.variance_scaling(
             1.0, "fan_avg", "uniform", in_axis=(1, 2, 3), out_axis=0
@@ -103,7 +107,7 @@ class CNN(nn.Module):
                 mode=self.normalisation,
                 num_reference=num_reference,
             )
-            x = nn.relu(x)
+            x = ACTIVATIONS[self.activation](x)
             if self.pooling:
                 x = _max_pool(x)
         x = x[num_reference:]

@@ -50,7 +50,13 @@ def test_an_image_that_poolings_use_up_is_refused():
 
 @pytest.mark.parametrize(
     "choice",
-    [{"head": "flat"}, {"normalisation": "suport"}, {"form": "winograd"}, {"precision": "float8"}],
+    [
+        {"head": "flat"},
+        {"activation": "step"},
+        {"normalisation": "suport"},
+        {"form": "winograd"},
+        {"precision": "float8"},
+    ],
 )
 def test_a_choice_that_does_not_exist_is_refused(choice):
     with pytest.raises(OptionError, match=rf"must be one of .*, not {next(iter(choice.values()))}"):

@@ -32,6 +32,7 @@ def rows() -> list[tuple[str, dict[str, object]]]:
     [
         *rows(),
         ("gem_bml_plus", {"inner_steps": 2, "query_steps": 0}),
+        ("gem_bml_plus", {"inner_steps": 2, "second_pass": 0.1}),
         ("maml", {"inner_steps": 2}),
         ("maml", {"tasks_at_once": 1} | TRPO),
         ("amortized_bml", {"amortized_posterior": "all", "query_steps": 3}),
