@@ -1,0 +1,183 @@
+"""What a second pass over the support set gives of MAML's meta-gradient, from values alone.
+
+    python -m experiments.second_pass_study --run=DIR --run=DIR --data_dir=DIR --workdir=DIR
+
+At the trained prior's mean of each ``experiments.few_shot`` run on Omniglot, in the point limit,
+with one gradient step on the support set at the run's inner rate: the cosines, with MAML's
+meta-gradient, of first-order MAML's and of Gradient-EM's with ``second_pass`` from 1 to 0.001
+(``gembml.meta_gradients.gem``), means over the same training episodes, and of single episodes.
+Printed as Markdown and written to ``second_pass_study.json``, with a figure.
+"""
+
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from experiments import command_line  # before jax: it sets XLA's flags
+
+# isort: split
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from experiments import style
+from experiments.few_shot_presets import FewShotConfig
+from experiments.few_shot_problem import make_experiment, make_problem
+from experiments.output_directory import make_directory
+from experiments.provenance import provenance
+from experiments.report_tables import table
+from experiments.trained_run import read_run, trained_prior
+from gembml import ALGORITHMS, Delta, delta
+from gembml.base import Key, Params
+from gembml.inference import point
+from gembml.meta_gradients import backprop, gem
+from gembml.tasks import omniglot
+from gembml.tasks.data_dirs import default_data_dir
+from gembml.tasks.episodes import EpisodeShape, sample_episode
+from gembml.tasks.images import ImageClasses
+from gembml.training import write_json
+
+SHARES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+_EPISODES_SEED = 5
+
+
+def meta_gradients(
+    config: FewShotConfig, data: ImageClasses, weights: Params, num_episodes: int
+) -> np.ndarray:
+    """Of ``num_episodes`` training episodes, ``[episodes, 2 + len(SHARES), weights]``.
+
+    MAML's, first-order MAML's, and Gradient-EM's by share.
+    """
+    problem = make_problem(data, config)
+    step = optax.sgd(config.inner_learning_rate)
+    estimators = [
+        backprop(problem, point(problem.log_likelihood, step), 1),
+        backprop(problem, point(problem.log_likelihood, step, first_order=True), 1),
+    ]
+    estimators += [
+        gem(
+            problem,
+            delta.family(),
+            point(problem.log_likelihood, step),
+            1,
+            objective="L2",
+            second_pass=share,
+        )
+        for share in SHARES
+    ]
+    shape = EpisodeShape(config.ways, config.shots, config.queries, config.rotations)
+
+    def one(key: Key) -> jax.Array:
+        task_key, key = jax.random.split(key)
+        episode = sample_episode(task_key, data.counts, shape)
+        gradients = [estimate(key, Delta(weights), episode).mean for estimate in estimators]
+        return jnp.stack([ravel_pytree(g)[0] for g in gradients])
+
+    keys = jax.random.split(jax.random.key(_EPISODES_SEED), num_episodes)
+    return np.asarray(jax.jit(lambda keys: lax.map(one, keys))(keys), np.float64)
+
+
+def _cosines(gradients: np.ndarray) -> np.ndarray:
+    """Of each with the first, over the last axis."""
+    norms = np.linalg.norm(gradients, axis=-1)
+    return np.einsum("...ij,...j->...i", gradients, gradients[..., 0, :]) / (norms * norms[..., :1])
+
+
+def study(
+    config: FewShotConfig, data: ImageClasses, weights: Params, num_episodes: int
+) -> list[dict[str, Any]]:
+    """A row for first-order MAML (share None), and one for each of :data:`SHARES`."""
+    gradients = meta_gradients(config, data, weights, num_episodes)
+    of_mean, of_each = _cosines(gradients.mean(axis=0)), _cosines(gradients)
+    return [
+        {
+            "activation": config.activation,
+            "second_pass": share,
+            "cosine_of_mean": float(of_mean[1 + i]),
+            "mean_cosine": float(of_each[:, 1 + i].mean()),
+        }
+        for i, share in enumerate((None, *SHARES))
+    ]
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    cells = [
+        [
+            row["activation"],
+            "first order" if row["second_pass"] is None else f"{row['second_pass']:g}",
+            f"{row['cosine_of_mean']:.3f}",
+            f"{row['mean_cosine']:.3f}",
+        ]
+        for row in rows
+    ]
+    return table(["activation", "second pass", "cosine of means", "of one episode"], cells)
+
+
+def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """The cosine of the mean meta-gradients against the share, by activation."""
+    with style.figure(path, 3.6, 2.8) as figure:
+        axes = figure.subplots()
+        names = {"relu": "ReLU", "silu": "SiLU"}
+        for colour, marker, activation in zip(style.SEQUENCE, "os", names, strict=False):
+            mine = [row for row in rows if row["activation"] == activation]
+            if not mine:
+                continue
+            values = [row["cosine_of_mean"] for row in mine]
+            name = names[activation]
+            label = f"{name}, second pass"
+            axes.plot(SHARES, values[1:], color=colour, marker=marker, markersize=4, label=label)
+            axes.axhline(values[0], color=colour, linestyle=":", label=f"{name}, first order")
+        axes.set_xscale("log")
+        axes.set_ylim(-0.05, 1.05)
+        axes.set_xlabel("share of the query set's step")
+        axes.set_ylabel("cosine with MAML's meta-gradient")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+
+
+_RUN = flags.DEFINE_multi_string("run", [], "work directory of a finished run on Omniglot")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "as in experiments.few_shot")
+_EPISODES = flags.DEFINE_integer("episodes", 40, "training episodes")
+_WORKDIR = flags.DEFINE_string("workdir", None, "directory to write to")
+
+
+def main(argv: list[str]) -> None:
+    """Run the study that the flags describe."""
+    command_line.no_arguments(argv)
+    episodes = command_line.in_range("episodes", _EPISODES.value, 2, 10_000)
+    directories: list[str] = _RUN.value
+    command_line.given("run", directories[0] if directories else None, "a finished run's")
+    folder = pathlib.Path(_DATA_DIR.value).expanduser() if _DATA_DIR.value else default_data_dir()
+    workdir = command_line.given("workdir", _WORKDIR.value)
+    runs, rows = [], []
+    for name in directories:
+        directory = pathlib.Path(name)
+        about, config = read_run(
+            directory,
+            "few_shot",
+            FewShotConfig,
+            lambda about, _: (
+                about["dataset"] == "omniglot"
+                and ALGORITHMS[about["algorithm"]].family in ("delta", "gaussian")
+            ),
+            "a few-shot run on Omniglot with a delta or Gaussian prior",
+        )
+        data = jax.device_put(omniglot.load(folder, split=about["split"]).train)
+        learner = make_experiment(about["algorithm"], config, data, about["meta_steps"]).learner
+        weights = trained_prior(directory, about, learner).mean
+        runs.append(about)
+        rows += study(config, data, weights, episodes)
+    output = make_directory("workdir", workdir)
+    print(report(rows))
+    content = {"runs": runs, "episodes": episodes, "rows": rows}
+    content |= {"command": command_line.command("experiments.second_pass_study"), **provenance()}
+    write_json(output / "second_pass_study.json", content)
+    draw(rows, output / "second_pass_study.png")
+
+
+if __name__ == "__main__":
+    command_line.run(main)
