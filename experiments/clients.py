@@ -46,7 +46,14 @@ _REFUSED = {
         "has no effect with clients, which are validated once, at the end",
     ),
     **dict.fromkeys(
-        ("query_steps", "later_rate", "variance_per", "random_weights", "tasks_at_once"),
+        (
+            "query_steps",
+            "second_pass",
+            "later_rate",
+            "variance_per",
+            "random_weights",
+            "tasks_at_once",
+        ),
         "is nothing that clients know of",
     ),
 }

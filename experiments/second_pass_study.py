@@ -10,6 +10,7 @@ Printed as Markdown and written to ``second_pass_study.json``, with a figure.
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -46,9 +47,13 @@ _EPISODES_SEED = 5
 
 
 def meta_gradients(
-    config: FewShotConfig, data: ImageClasses, weights: Params, num_episodes: int
+    config: FewShotConfig,
+    data: ImageClasses,
+    weights: Params,
+    num_episodes: int,
+    shares: Sequence[float],
 ) -> np.ndarray:
-    """Of ``num_episodes`` training episodes, ``[episodes, 2 + len(SHARES), weights]``.
+    """Of ``num_episodes`` training episodes, ``[episodes, 2 + len(shares), weights]``.
 
     MAML's, first-order MAML's, and Gradient-EM's by share.
     """
@@ -67,7 +72,7 @@ def meta_gradients(
             objective="L2",
             second_pass=share,
         )
-        for share in SHARES
+        for share in shares
     ]
     shape = EpisodeShape(config.ways, config.shots, config.queries, config.rotations)
 
@@ -88,10 +93,14 @@ def _cosines(gradients: np.ndarray) -> np.ndarray:
 
 
 def study(
-    config: FewShotConfig, data: ImageClasses, weights: Params, num_episodes: int
+    config: FewShotConfig,
+    data: ImageClasses,
+    weights: Params,
+    num_episodes: int,
+    shares: Sequence[float] = SHARES,
 ) -> list[dict[str, Any]]:
-    """A row for first-order MAML (share None), and one for each of :data:`SHARES`."""
-    gradients = meta_gradients(config, data, weights, num_episodes)
+    """A row for first-order MAML (share None), and one for each of ``shares``."""
+    gradients = meta_gradients(config, data, weights, num_episodes, shares)
     of_mean, of_each = _cosines(gradients.mean(axis=0)), _cosines(gradients)
     return [
         {
@@ -100,7 +109,7 @@ def study(
             "cosine_of_mean": float(of_mean[1 + i]),
             "mean_cosine": float(of_each[:, 1 + i].mean()),
         }
-        for i, share in enumerate((None, *SHARES))
+        for i, share in enumerate((None, *shares))
     ]
 
 

@@ -61,6 +61,7 @@ def client_message(
     query_steps: int | None = None,
     query_inference: Inference | None = None,
     objective: str,
+    second_pass: float | jax.Array = 0.0,
 ) -> Callable[[Key, Gaussian, Task], Message]:
     """``(key, prior, task)`` -> what the client that owns ``task`` sends.
 
@@ -68,10 +69,12 @@ def client_message(
     gives the same posteriors. Every weight must have a standard deviation of its own.
 
     Raises:
-      OptionError: for another objective.
+      OptionError: for another objective, or a negative ``second_pass``.
     """
     _check(objective)
-    posteriors = sequential_posteriors(problem, inference, num_steps, query_steps, query_inference)
+    posteriors = sequential_posteriors(
+        problem, inference, num_steps, query_steps, query_inference, second_pass=second_pass
+    )
 
     def message(key: Key, prior: Gaussian, task: Task) -> Message:
         posterior_support, posterior_all = posteriors(key, prior, task)

@@ -44,11 +44,13 @@ def test_the_server_s_gradient_is_that_of_gradient_em_with_the_data_at_hand(obje
         )
 
 
-def test_clients_may_take_other_steps_on_their_query_data():
+@pytest.mark.parametrize("second_pass", [0.0, 0.1])
+def test_clients_may_take_other_steps_on_their_query_data_and_a_second_pass(second_pass):
     problem = toy.problem()
     parts = OBJECTIVES["L2"](problem, CONFIG)
     short = OBJECTIVES["L2"](problem, dataclasses.replace(CONFIG, inner_learning_rate=0.03))
     options = {"query_steps": 2, "query_inference": short.inference, "objective": "L2"}
+    options["second_pass"] = second_pass
     prior = parts.family.init(KEY, problem.init)
     task = jax.tree.map(lambda a: a[0], toy.sample_tasks(KEY))
     send = client_message(problem, parts.inference, CONFIG.inner_steps, **options)

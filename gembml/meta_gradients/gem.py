@@ -18,22 +18,46 @@ def sequential_posteriors(
     query_inference: Inference | None = None,
     *,
     differentiated: bool = False,
+    second_pass: float | jax.Array = 0.0,
 ) -> Callable[[Key, Distribution, Task], tuple[Distribution, Distribution]]:
     """``(key, prior, task)`` -> lambda_tr and lambda_all, by sequential Bayes:
 
     lambda_tr = VI(Theta, D^tr) in ``num_steps``, lambda_all = VI(lambda_tr, D^val) in
     ``query_steps`` (if None as many) inner steps of ``query_inference`` (if None the same);
     ``differentiated`` if the caller differentiates through them.
+
+    ``second_pass`` = e > 0 (not in the paper; a traced one must not be 0) takes the two data sets
+    in the other order once the query set's term is known, d = lambda_all - lambda_tr:
+
+        lambda_all <- lambda_tr + [VI(Theta + e d, D^tr) - VI(Theta, D^tr)] / e,
+
+    coordinate by coordinate and with the same noise in both. Up to O(e) that is lambda_tr + J d,
+    with J the Jacobian of VI(., D^tr) in Theta: the derivative through the inner loop, which
+    lambda_all lacks after a few steps from lambda_tr. In the point limit with one query step, J d
+    is the inner rate times MAML's meta-gradient where J is symmetric: after one gradient step, or
+    for a quadratic loss. It asks for gradients that are continuous in the weights, so for no ReLUs;
+    and it moves where the inner loop starts, so it is for loops that are stopped early: one that
+    has converged has forgotten its start, and there the first pass is right.
+
+    Raises:
+      OptionError: for a negative ``second_pass``.
     """
+    if concrete(second_pass) and second_pass < 0:
+        raise OptionError(f"second_pass must not be negative, not {second_pass}.")
     run = infer_differentiably if differentiated else infer
     query_steps = num_steps if query_steps is None else query_steps
     query_inference = query_inference or inference
+    twice = not concrete(second_pass) or second_pass > 0
 
     def posteriors(key: Key, prior: Distribution, task: Task) -> tuple[Distribution, Distribution]:
         support_key, query_key = jax.random.split(key)
-        posterior_support = run(
-            inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
-        )
+
+        def after_support(prior: Distribution) -> Distribution:
+            return run(
+                inference, support_key, prior, lambda k, p: problem.support(k, task, p), num_steps
+            )
+
+        posterior_support = after_support(prior)
         posterior_all = run(
             query_inference,
             query_key,
@@ -41,7 +65,15 @@ def sequential_posteriors(
             lambda k, p: problem.query(k, task, p),
             query_steps,
         )
-        return posterior_support, posterior_all
+        if not twice:
+            return posterior_support, posterior_all
+        moved = jax.tree.map(
+            lambda p, a, t: p + second_pass * (a - t), prior, posterior_all, posterior_support
+        )
+        exchanged = jax.tree.map(
+            lambda t, a: t + (a - t) / second_pass, posterior_support, after_support(moved)
+        )
+        return posterior_support, exchanged
 
     return posteriors
 
@@ -65,19 +97,6 @@ def gem(
 
     with g = ``family.gem_gradient(prior, .)``. Nothing is differentiated through the inner loop.
 
-    ``second_pass`` = e > 0, which is not in the paper, takes the two data sets in the other order
-    once the query set's term is known, d = lambda_all - lambda_tr:
-
-        lambda_all <- lambda_tr + [VI(Theta + e d, D^tr) - VI(Theta, D^tr)] / e,
-
-    coordinate by coordinate and with the same noise in both. Up to O(e) that is lambda_tr + J d,
-    J the Jacobian of VI(., D^tr): the derivative through the inner loop that lambda_all after a few
-    steps from lambda_tr lacks. In the point limit with one query step, J d is the inner rate times
-    MAML's meta-gradient where J is symmetric: after one gradient step, or for a quadratic
-    loss. It needs gradients that are continuous in the weights, so no ReLU. The prior
-    is moved where the inner loop starts; for one that has converged, and forgot its start, the
-    first pass is right and the second is not.
-
     Raises:
       OptionError: for another objective, or a negative ``second_pass``.
     """
@@ -87,25 +106,13 @@ def gem(
         raise OptionError(
             "Gradient-EM needs a posterior family whose gradient is known in closed form."
         )
-    if concrete(second_pass) and second_pass < 0:
-        raise OptionError(f"second_pass must not be negative, not {second_pass}.")
-    twice = not concrete(second_pass) or second_pass > 0
     gem_gradient = family.gem_gradient
-    posteriors = sequential_posteriors(problem, inference, num_steps, query_steps, query_inference)
+    posteriors = sequential_posteriors(
+        problem, inference, num_steps, query_steps, query_inference, second_pass=second_pass
+    )
 
     def meta_gradient(key: Key, prior: Distribution, task: Task) -> Distribution:
         posterior_support, posterior_all = posteriors(key, prior, task)
-        if twice:
-            moved = jax.tree.map(
-                lambda p, a, t: p + second_pass * (a - t), prior, posterior_all, posterior_support
-            )
-            support_key, _ = jax.random.split(key)  # the first pass's
-            again = infer(
-                inference, support_key, moved, lambda k, p: problem.support(k, task, p), num_steps
-            )
-            posterior_all = jax.tree.map(
-                lambda t, a: t + (a - t) / second_pass, posterior_support, again
-            )
         gradient = gem_gradient(prior, posterior_all)
         if objective == "L2":
             gradient = jax.tree.map(jnp.subtract, gradient, gem_gradient(prior, posterior_support))

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import second_pass_study
 from experiments.few_shot_presets import preset
-from experiments.few_shot_problem import make_experiment
+from experiments.few_shot_problem import make_experiment, query_batch
 from experiments.report_inputs import find_results
+from experiments.widened import widened
 from gembml import ALGORITHMS
 from gembml.tasks.images import ImageClasses
 from gembml.training import read_metrics
@@ -195,6 +197,9 @@ def test_omniglot_runs_and_says_that_the_archives_are_not_the_known_ones(few_sho
         (["--dataset=omniglot"], "omniglot has no option image_size"),
         (["--algorithm=maml", SAMPLED], "--config.test_samples has an effect only with"),
         (["--algorithm=maml", "--preset=paper"], "prints no numbers for maml"),
+        (["--preset=smooth"], "The preset smooth is for omniglot: choose tuned."),
+        (["--config.activation=elu"], "config.activation must be one of relu, silu, not elu"),
+        (["--algorithm=maml", "--config.second_pass=0.1"], "--config.second_pass has an effect"),
         (["--config.head=sum"], "config.head must be one of mean, flatten"),
         (["--config.pooling", "--config.layers=4"], "4 poolings leave nothing of an image of 12"),
         (["--config.tasks_at_once=2", "--config.meta_batch=3"], "must divide the 3 tasks"),
@@ -210,14 +215,23 @@ def test_bad_input_is_refused_in_one_sentence(few_shot, folder, tmp_path, argume
     assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_algorithm_s_preset_takes_a_finite_meta_step(algorithm):
+# XLA's own convolution compiles in half the time; the command line's runs take the other.
+SMALL = {"filters": 2, "layers": 2, "convolution": "direct", "queries": 2, "meta_batch": 2}
+
+
+def small_data() -> ImageClasses:
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 12, 12, 1), np.uint8)
-    data = ImageClasses(images, np.full(5, 3, np.int32))
-    tuned = preset("tuned", algorithm, "omniglot", 5, 1)
-    # XLA's own convolution compiles in half the time; the command line's runs take the other.
-    tiny = {"filters": 2, "layers": 2, "convolution": "direct", "queries": 2, "meta_batch": 2}
-    config = dataclasses.replace(tuned, **tiny, inner_steps=1, cg_steps=2, num_particles=2)
+    return ImageClasses(images, np.full(5, 3, np.int32))
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [*(("tuned", name) for name in ALGORITHMS), ("smooth", "maml"), ("smooth", "gem_bml_plus")],
+)
+def test_every_algorithm_s_preset_takes_a_finite_meta_step(name, algorithm):
+    data = small_data()
+    chosen = preset(name, algorithm, "omniglot", 5, 1)
+    config = dataclasses.replace(chosen, **SMALL, inner_steps=1, cg_steps=2, num_particles=2)
     experiment = make_experiment(algorithm, config, data, 10)
 
     @jax.jit
@@ -230,3 +244,37 @@ def test_every_algorithm_s_preset_takes_a_finite_meta_step(algorithm):
     assert metrics.meta_gradient_norm > 0
     leaves = map(jax.tree.leaves, (before.prior, after.prior))
     assert any(np.any(a != b) for a, b in zip(*leaves, strict=True))
+
+
+def test_the_posterior_s_width_at_test_is_multiplied_and_0_leaves_one_set_of_weights():
+    data = small_data()
+    chosen = dataclasses.replace(preset("tuned", "gem_bml_plus", "omniglot", 5, 1), **SMALL)
+
+    def experiment_of(multiplier: float):
+        config = dataclasses.replace(chosen, test_std_multiplier=multiplier)
+        return make_experiment("gem_bml_plus", config, data, 10)
+
+    plain = experiment_of(1.0)
+    prior = jax.jit(plain.learner.init)(jax.random.key(0)).prior
+    episode = jax.tree.map(lambda a: a[0], jax.jit(plain.sample_tasks)(jax.random.key(1)))
+    batch = query_batch(data, episode, chosen)
+
+    def log_probs(experiment, prior) -> np.ndarray:
+        return np.asarray(jax.jit(experiment.predict)(jax.random.key(2), prior, batch))
+
+    twice = log_probs(experiment_of(2.0), prior)
+    np.testing.assert_allclose(twice, log_probs(plain, widened(prior, 2.0)), rtol=1e-5)
+    assert len(twice) == chosen.test_samples
+    assert np.ptp(twice, axis=0).max() > 1e-3
+    mean = log_probs(experiment_of(0.0), prior)
+    assert len(mean) == 1
+    np.testing.assert_allclose(mean[0], log_probs(plain, widened(prior, 0.0))[0], rtol=1e-5)
+
+
+def test_with_a_smooth_activation_the_second_pass_is_maml_s_meta_gradient():
+    config = dataclasses.replace(preset("smooth", "maml", "omniglot", 5, 1), **SMALL)
+    data = small_data()
+    learner = make_experiment("maml", config, data, 1).learner
+    weights = jax.jit(learner.init)(jax.random.key(0)).prior.mean
+    first_order, second_pass = second_pass_study.study(config, data, weights, 3, shares=(0.03,))
+    assert 1 - second_pass["cosine_of_mean"] < 0.01 * (1 - first_order["cosine_of_mean"])
