@@ -24,6 +24,12 @@ commands() {
   for algorithm in gem_bml_plus gem_bml fomaml maml reptile; do
     echo "5_way_1_shot_all_rows $algorithm 0 --meta_steps=10000 --config.evaluate_every=10000"
   done
+  for algorithm in gem_bml_plus maml; do
+    echo "5_way_1_shot_smooth $algorithm 0 --preset=smooth --meta_steps=10000" \
+      "--config.evaluate_every=10000"
+    echo "20_way_1_shot_smooth $algorithm 0 --preset=smooth --ways=20 --meta_steps=10000" \
+      "--config.evaluate_every=10000"
+  done
   # In less than the time of first-order MAML's 10,000.
   echo "5_way_1_shot_4500_steps maml 0 --meta_steps=4500 --config.evaluate_every=4500"
 }

@@ -35,6 +35,12 @@ for seed in $(seq 0 $((seeds - 1))); do
         --split=random_1200 --ways="$ways" --shots="$shots" --algorithm="$algorithm" \
         --seed="$seed" $flags
     done
+    # With the derivative through one inner step.
+    for algorithm in gem_bml_plus maml; do
+      run "omniglot_${ways}_way_${shots}_shot_smooth/$algorithm/seed_$seed" --dataset=omniglot \
+        --split=random_1200 --ways="$ways" --shots="$shots" --algorithm="$algorithm" \
+        --preset=smooth --seed="$seed" --config.meta_batch="$batch" --config.queries=15
+    done
   done
   if [ -d "${GEMBML_DATA_DIR:-}/mini_imagenet" ]; then
     for algorithm in gem_bml_plus gem_bml amortized_bml fomaml maml reptile; do

@@ -34,8 +34,9 @@ def sequential_posteriors(
     coordinate by coordinate and with the same noise in both. Up to O(e) that is lambda_tr + J d,
     with J the Jacobian of VI(., D^tr) in Theta: the derivative through the inner loop, which
     lambda_all lacks after a few steps from lambda_tr. In the point limit with one query step, J d
-    is the inner rate times MAML's meta-gradient where J is symmetric: after one gradient step, or
-    for a quadratic loss. It asks for gradients that are continuous in the weights, so for no ReLUs;
+    is the inner rate times MAML's meta-gradient where J is symmetric: after one gradient step (then
+    it is the Hessian-free MAML of Fallah et al. 2020, with a one-sided difference), or for a
+    quadratic loss. It asks for gradients that are continuous in the weights, so for no ReLUs;
     and it moves where the inner loop starts, so it is for loops that are stopped early: one that
     has converged has forgotten its start, and there the first pass is right.
 
