@@ -6,10 +6,11 @@ import math
 from typing import Any, NamedTuple
 
 from experiments import style
-from experiments.few_shot_presets import FewShotConfig
+from experiments.few_shot_presets import FewShotConfig, preset
 from experiments.pooling import Curve, pool
 from experiments.report_groups import Group
 from experiments.report_inputs import Results
+from gembml import ALGORITHMS
 
 
 class Task(NamedTuple):
@@ -90,16 +91,39 @@ def _completed(run: Results) -> dict[str, Any]:
 
 
 def _variant(run: Results, results: list[Results]) -> str:
-    """The options, other than those with columns, in which an algorithm's runs differ."""
+    """The options, other than those with columns, in which an algorithm's runs differ.
+
+    Those by which its presets differ are named by the preset, if the run has all of one's.
+    """
     configs = [_completed(other) for other in results if other["algorithm"] == run["algorithm"]]
     mine = _completed(run)
     fields = dict.fromkeys(field for config in configs for field in config)
-    return ", ".join(
+    name, of_preset = _preset(run, mine)
+    options = [
         f"{field.replace('_', ' ')} {mine.get(field, 'absent')}"
         for field in fields
-        if field not in (*_COLUMNS, *_WITHOUT_EFFECT)
+        if field not in (*_COLUMNS, *_WITHOUT_EFFECT, *of_preset)
         and len({json.dumps(c.get(field)) for c in configs}) > 1
+    ]
+    return ", ".join([name, *options] if name else options)
+
+
+def _preset(run: Results, config: dict[str, Any]) -> tuple[str, set[str]]:
+    """What a run is called by its preset, and the options that tell it from the other one.
+
+    Of ``tuned``, which is called nothing, and ``smooth``; of neither if some options are neither's.
+    """
+    if run["dataset"] != "omniglot" or run["algorithm"] not in ALGORITHMS:
+        return "", set()
+    tuned, smooth = (
+        dataclasses.asdict(preset(name, run["algorithm"], "omniglot", *task_of(run)[1:]))
+        for name in ("tuned", "smooth")
     )
+    differing = {field for field in tuned if tuned[field] != smooth[field]}
+    for name, options in (("", tuned), ("preset smooth", smooth)):
+        if all(config.get(field) == options[field] for field in differing):
+            return name, differing
+    return "", set()
 
 
 def last_step(group: Group) -> int:

@@ -110,7 +110,8 @@ def _table_2(by_task: dict[Task, list[Group]]) -> str:
                 label = group._replace(variant="").label
                 key = (label, episodes_of(run), str(run["config"]["filters"]))
                 shown = cell(group.curve("accuracy"), last_step(group), mode(group), 2, 100)
-                shown += f" ({group.meta_steps:,} meta-steps, {_seeds(group)})"
+                about = [f"{group.meta_steps:,} meta-steps", _seeds(group), group.variant]
+                shown += f" ({', '.join(filter(None, about))})"
                 cells = rows.setdefault(key, ["–"] * len(tasks))
                 cells[column] = shown if cells[column] == "–" else f"{cells[column]}; {shown}"
         published = [_published(few_shot_accuracy(name, *task)) for task in tasks]

@@ -1,5 +1,6 @@
 """The report's tables 2 and 3 and figure 2(b), from results written here."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from experiments import few_shot_episodes
 from experiments import few_shot_figures as figures
+from experiments.few_shot_presets import preset
 from experiments.report import render
 from experiments.report_inputs import Inputs, find_results
 from gembml.training import InputError
@@ -145,6 +147,21 @@ def test_runs_that_differ_in_an_option_are_rows_that_say_so(tmp_path):
     row(text, "GEM-BML+, inner learning rate 0.4")
     row(text, "GEM-BML+, inner learning rate 0.1")
     row(text, "MAML")
+
+
+def test_a_preset_is_named_in_place_of_its_options(tmp_path):
+    tuned, smooth = (
+        dataclasses.asdict(preset(name, "gem_bml_plus", "omniglot", 5, 1))
+        for name in ("tuned", "smooth")
+    )
+    text = report(tmp_path, run(config=tuned), run(config=smooth))
+    row(text, "GEM-BML+")
+    row(text, "GEM-BML+, preset smooth")
+    assert "90.00 T (60,000 meta-steps, 1 seed, preset smooth)" in text.replace(" ± 0.40", "")
+    text = report(tmp_path, run(config=tuned), run(config=smooth | {"test_std_multiplier": 0.0}))
+    row(text, "GEM-BML+, preset smooth, test std multiplier 0.0")
+    text = report(tmp_path, run(config=tuned), run(config=smooth | {"second_pass": 0.1}))
+    row(text, "GEM-BML+, second pass 0.1, max log std rise 0.01, activation silu")
 
 
 def test_seeds_with_and_without_an_option_at_its_default_are_pooled(tmp_path):
