@@ -121,7 +121,7 @@ def _preset(run: Results, config: dict[str, Any]) -> tuple[str, set[str]]:
     )
     differing = {field for field in tuned if tuned[field] != smooth[field]}
     for name, options in (("", tuned), ("preset smooth", smooth)):
-        if all(config.get(field) == options[field] for field in differing):
+        if all(config.get(field) == options[field] for field in differing - set(_COLUMNS)):
             return name, differing
     return "", set()
 

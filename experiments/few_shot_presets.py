@@ -4,7 +4,8 @@
 says how); first-order MAML was given the better of two meta-rates there. The other rows and tasks
 have those numbers and were not searched; miniImageNet has the rates and steps of MAML. ``smooth``
 has SiLU for ReLU, and for MAML and GEM-BML+ one inner step with its derivative: under GEM-BML+ by
-a second pass over the support set, whose numbers were chosen as those of ``tuned``. ``paper`` is
+a second pass over the support set, whose numbers were chosen as those of ``tuned``; other rows have
+SiLU alone. ``paper`` is
 the table of the paper's appendix C.4.2 as printed, with the ELBO as printed: the KL at full weight,
 a variance for each weight.
 """
@@ -64,7 +65,7 @@ class FewShotConfig(LargeTaskConfig):
     temperature: float = option(
         1.0, "divides the log-likelihood; below 1 a cold posterior", above=0.0, only=GAUSSIAN
     )
-    test_samples: int = samples_of_predictive(10)
+    test_samples: int = samples_of_predictive(10, ("test_std_multiplier", "not 0.0"))
     test_std_multiplier: float = option(
         1.0,
         "multiplies the posteriors' standard deviations in predictives; 0: the means alone",
@@ -163,7 +164,8 @@ _DATASETS: dict[str, dict[str, object]] = {
 }
 _DATASETS["image_folder"] = _DATASETS["mini_imagenet"] | {"queries": 5}
 
-# With gradients that are continuous in the weights.
+# With gradients that are continuous in the weights. A cap of 0.01 holds the standard deviation at
+# its start; 0 would be none.
 _SMOOTH: dict[str, dict[str, object]] = {
     "gem_bml_plus": {"inner_steps": 1, "second_pass": 0.02, "max_log_std_rise": 0.01},
     "maml": {"inner_steps": 1},

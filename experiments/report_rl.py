@@ -12,7 +12,12 @@ from experiments.published import MAML_RETURNS, RL_SOURCE
 from experiments.report_groups import Group, generalised
 from experiments.report_inputs import Results
 from experiments.report_tables import table
-from experiments.rl_presets import half_cheetah_preset, navigation_preset
+from experiments.rl_presets import (
+    HalfCheetahConfig,
+    NavigationConfig,
+    half_cheetah_preset,
+    navigation_preset,
+)
 
 # These change what is printed and saved on the way, and not the result; or did, in older results.
 _WITHOUT_EFFECT = (
@@ -36,8 +41,16 @@ def _kind(run: Results) -> tuple[Any, ...]:
     )
 
 
+def _completed(run: Results) -> Results:
+    """The run with every option that was added to its program since, at its default."""
+    of_navigation = run["experiment"] == "navigation"
+    defaults = dataclasses.asdict((NavigationConfig if of_navigation else HalfCheetahConfig)())
+    return run | {"config": defaults | run["config"]}
+
+
 def _groups(results: list[Results]) -> list[Group]:
     """Pool runs that differ in their seed only, algorithms in the order of tables."""
+    results = [_completed(run) for run in results]
     pooled: dict[str, list[Results]] = {}
     for run in sorted(results, key=lambda run: run["seed"]):
         config = {k: v for k, v in run["config"].items() if k not in _WITHOUT_EFFECT}

@@ -12,6 +12,7 @@ from experiments.rl_presets import RLConfig
 from gembml import ALGORITHMS, MetaLearner, Problem, make_learner
 from gembml.base import Distribution, Key, Params, Task
 from gembml.models.policy import GaussianPolicy
+from gembml.options import positive
 from gembml.rl import (
     BASELINES,
     SURROGATES,
@@ -99,7 +100,7 @@ def _batches(algorithm: str, config: RLConfig) -> int:
     if algorithm == "pretrain":
         return 2
     query_steps = config.query_steps or config.inner_steps
-    second_pass = config.inner_steps if config.second_pass else 0
+    second_pass = config.inner_steps if positive(config.second_pass) else 0
     after_support = {
         "gem_bml": query_steps + second_pass,
         "gem_bml_plus": query_steps + second_pass,

@@ -54,9 +54,11 @@ class LargeTaskConfig(RunConfig):
         return dataclasses.replace(self, tasks_at_once=int(jax.default_backend() == "cpu"))
 
 
-def samples_of_predictive(value: int) -> Any:
+def samples_of_predictive(value: int, *only: tuple[str, str]) -> Any:
     """The option of experiments whose predictive is an average over weights."""
-    return option(value, "weight samples of a predictive", least=1, most=1_000, only=SAMPLED)
+    return option(
+        value, "weight samples of a predictive", least=1, most=1_000, only=(*SAMPLED, *only)
+    )
 
 
 def default(name: str, value: Any) -> Any:

@@ -2,10 +2,10 @@
 
     python -m experiments.second_pass_study --run=DIR --run=DIR --data_dir=DIR --workdir=DIR
 
-At the trained prior's mean of each ``experiments.few_shot`` run on Omniglot, in the point limit,
-with one gradient step on the support set at the run's inner rate: the cosines, with MAML's
-meta-gradient, of first-order MAML's and of Gradient-EM's with ``second_pass`` from 1 to 0.001
-(``gembml.meta_gradients.gem``), means over the same training episodes, and of single episodes.
+At the trained prior's mean of each ``experiments.few_shot`` run on Omniglot, one of an activation,
+in the point limit, with one gradient step on the support set at the run's inner rate: the cosines,
+with MAML's meta-gradient, of first-order MAML's and of Gradient-EM's with ``second_pass`` from 1 to
+0.001 (``gembml.meta_gradients.gem``), means over the same training episodes, and of single ones.
 Printed as Markdown and written to ``second_pass_study.json``, with a figure.
 """
 
@@ -28,6 +28,7 @@ from jax.flatten_util import ravel_pytree
 from experiments import style
 from experiments.few_shot_presets import FewShotConfig
 from experiments.few_shot_problem import make_experiment, make_problem
+from experiments.few_shot_run import fingerprint
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.report_tables import table
@@ -40,7 +41,7 @@ from gembml.tasks import omniglot
 from gembml.tasks.data_dirs import default_data_dir
 from gembml.tasks.episodes import EpisodeShape, sample_episode
 from gembml.tasks.images import ImageClasses
-from gembml.training import write_json
+from gembml.training import InputError, write_json
 
 SHARES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _EPISODES_SEED = 5
@@ -142,9 +143,9 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
             axes.plot(SHARES, values[1:], color=colour, marker=marker, markersize=4, label=label)
             axes.axhline(values[0], color=colour, linestyle=":", label=f"{name}, first order")
         axes.set_xscale("log")
-        axes.set_ylim(-0.05, 1.05)
+        axes.set_ylim(min(0.0, *(row["cosine_of_mean"] for row in rows)) - 0.05, 1.05)
         axes.set_xlabel("share of the query set's step")
-        axes.set_ylabel("cosine with MAML's meta-gradient")
+        axes.set_ylabel("cosine with MAML's")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 
@@ -162,25 +163,36 @@ def main(argv: list[str]) -> None:
     command_line.given("run", directories[0] if directories else None, "a finished run's")
     folder = pathlib.Path(_DATA_DIR.value).expanduser() if _DATA_DIR.value else default_data_dir()
     workdir = command_line.given("workdir", _WORKDIR.value)
-    runs, rows = [], []
-    for name in directories:
-        directory = pathlib.Path(name)
+    runs: list[dict[str, Any]] = []
+    trained: list[tuple[FewShotConfig, ImageClasses, Params]] = []
+    for directory in map(pathlib.Path, directories):
         about, config = read_run(
             directory,
             "few_shot",
             FewShotConfig,
-            lambda about, _: (
+            lambda about, config: (
                 about["dataset"] == "omniglot"
+                and config.inner_optimizer == "sgd"
+                and about["algorithm"] != "meta_sgd"
                 and ALGORITHMS[about["algorithm"]].family in ("delta", "gaussian")
             ),
-            "a few-shot run on Omniglot with a delta or Gaussian prior",
+            "a few-shot run on Omniglot with SGD and a delta or Gaussian prior",
         )
-        data = jax.device_put(omniglot.load(folder, split=about["split"]).train)
+        if config.activation in (other.activation for other, *_ in trained):
+            raise InputError(
+                f"--run must name runs of different activations, and two have {config.activation}."
+            )
+        splits = omniglot.load(folder, split=about["split"])
+        if about.get("data_sha256") not in (None, fingerprint(splits)):
+            raise InputError(
+                f"--run={directory} was trained on other images than --data_dir holds."
+            )
+        data = jax.device_put(splits.train)
         learner = make_experiment(about["algorithm"], config, data, about["meta_steps"]).learner
-        weights = trained_prior(directory, about, learner).mean
         runs.append(about)
-        rows += study(config, data, weights, episodes)
+        trained.append((config, data, trained_prior(directory, about, learner).mean))
     output = make_directory("workdir", workdir)
+    rows = [row for run in trained for row in study(*run, episodes)]
     print(report(rows))
     content = {"runs": runs, "episodes": episodes, "rows": rows}
     content |= {"command": command_line.command("experiments.second_pass_study"), **provenance()}

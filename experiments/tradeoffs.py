@@ -42,6 +42,7 @@ _REFUSED = {
             "test_queries",
             "test_steps",
             "test_samples",
+            "test_std_multiplier",
             "test_tasks",
             "validation_tasks",
             "steps_per_dispatch",

@@ -22,7 +22,7 @@ from gembml.optimizers.by_name import (
     optax_transformation,
 )
 from gembml.optimizers.clip import clip_norm
-from gembml.options import OptionError, concrete
+from gembml.options import OptionError, concrete, positive
 
 
 def _optax(
@@ -163,15 +163,10 @@ def meta_optimizer(
         scale_by_fisher() if config.meta_natural else optax.identity(),
         _optax("meta_optimizer", config.meta_optimizer, schedule),
         scale_log_std(config.meta_log_std_multiplier),
-        cap_log_std_rise(rise) if _positive(rise) else optax.identity(),
+        cap_log_std_rise(rise) if positive(rise) else optax.identity(),
     )
 
 
 def max_task_norm(config: LearnerConfig) -> float | jax.Array | None:
     """The cap of each task's meta-gradient, if there is one."""
-    return config.max_meta_gradient_norm if _positive(config.max_meta_gradient_norm) else None
-
-
-def _positive(limit: float) -> bool:
-    """Whether a limit of which 0 means none is one; a traced one is one of several, none 0."""
-    return not concrete(limit) or limit > 0
+    return config.max_meta_gradient_norm if positive(config.max_meta_gradient_norm) else None

@@ -70,8 +70,8 @@ class LearnerConfig:
     second_pass: float = option(
         0.0,
         "share of the query set's displacement by which the prior is moved for a second loop over "
-        "the support set, whose difference from the first holds the derivative through it; for "
-        "smooth networks; 0: none, as in the paper",
+        "the support set, whose difference from the first holds the derivative through it; 0.01 "
+        "to 0.1 for smooth networks; 0: none, as in the paper",
         least=0.0,
         only=(("algorithm", "gem_bml or gem_bml_plus"),),
     )

@@ -95,6 +95,11 @@ def concrete(value: Any) -> bool:
     return not isinstance(value, Tracer)
 
 
+def positive(number: Any) -> bool:
+    """Whether an option of which 0 means none is set; a traced one is one of several, none 0."""
+    return not concrete(number) or number > 0
+
+
 def check(config: Any) -> None:
     """Raise :class:`OptionError` if a field of the dataclass lies outside its allowed values."""
     for field in dataclasses.fields(config):

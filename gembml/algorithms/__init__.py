@@ -19,7 +19,7 @@ from gembml.config import LearnerConfig
 from gembml.learner import meta_learner
 from gembml.optimizers import trust_region
 from gembml.optimizers.by_name import has_usable_derivative, needs_loss
-from gembml.options import OptionError
+from gembml.options import OptionError, positive
 from gembml.trust_region_learner import trust_region_learner
 
 __all__ = ["ALGORITHMS", "Algorithm", "Parts", "make_learner"]
@@ -139,6 +139,11 @@ def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) 
         raise OptionError(
             f"config.inner_optimizer={config.inner_optimizer} needs the loss, and of these rewards "
             "no best is known: choose another optimizer."
+        )
+    if row.estimator == _GEM and config.inner_optimizer == "trpo" and positive(config.second_pass):
+        raise OptionError(
+            "config.second_pass must be 0 with config.inner_optimizer=trpo, whose steps are those "
+            "of a search and jump from one length to the next."
         )
     for field in ("inner_optimizer", "meta_optimizer"):
         if getattr(config, field) == "trpo" and problem.divergence is None:

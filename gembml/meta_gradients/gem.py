@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gembml.base import Distribution, Family, Inference, Key, MetaGradient, Problem, Task
 from gembml.inference.loop import infer, infer_differentiably
-from gembml.options import OptionError, concrete
+from gembml.options import OptionError, concrete, positive
 
 
 def sequential_posteriors(
@@ -31,24 +31,27 @@ def sequential_posteriors(
 
         lambda_all <- lambda_tr + [VI(Theta + e d, D^tr) - VI(Theta, D^tr)] / e,
 
-    coordinate by coordinate and with the same noise in both. Up to O(e) that is lambda_tr + J d,
-    with J the Jacobian of VI(., D^tr) in Theta: the derivative through the inner loop, which
-    lambda_all lacks after a few steps from lambda_tr. In the point limit with one query step, J d
-    is the inner rate times MAML's meta-gradient where J is symmetric: after one gradient step (then
-    it is the Hessian-free MAML of Fallah et al. 2020, with a one-sided difference), or for a
-    quadratic loss. It asks for gradients that are continuous in the weights, so for no ReLUs;
-    and it moves where the inner loop starts, so it is for loops that are stopped early: one that
-    has converged has forgotten its start, and there the first pass is right.
+    coordinate by coordinate and with the same noise in both. Up to O(e), and rounding of the order
+    of ulp(Theta) / (e |d|), that is lambda_tr + J d, with J the Jacobian of VI(., D^tr) in Theta:
+    the derivative through the inner loop, which lambda_all lacks after a few steps from lambda_tr.
+    In the point limit with one query step, and with data that do not depend on the weights, J d is
+    the inner rate times MAML's meta-gradient where J is symmetric: after one gradient step (then it
+    is the Hessian-free MAML of Fallah et al. 2020, with a one-sided difference), or for a quadratic
+    loss. Rollouts are made anew by the moved prior's policy, so of them J has the change, too.
+
+    It asks for gradients that are continuous in the weights, so for no ReLUs; in single precision
+    for 0.01 to 0.1; and for loops that are stopped early. It moves the prior: where the loop starts
+    and, with a KL term, what pulls it. A loop that has converged keeps the latter alone, and there
+    the first pass is right.
 
     Raises:
       OptionError: for a negative ``second_pass``.
     """
-    if concrete(second_pass) and second_pass < 0:
+    if concrete(second_pass) and not second_pass >= 0:
         raise OptionError(f"second_pass must not be negative, not {second_pass}.")
     run = infer_differentiably if differentiated else infer
     query_steps = num_steps if query_steps is None else query_steps
     query_inference = query_inference or inference
-    twice = not concrete(second_pass) or second_pass > 0
 
     def posteriors(key: Key, prior: Distribution, task: Task) -> tuple[Distribution, Distribution]:
         support_key, query_key = jax.random.split(key)
@@ -66,7 +69,7 @@ def sequential_posteriors(
             lambda k, p: problem.query(k, task, p),
             query_steps,
         )
-        if not twice:
+        if not positive(second_pass):
             return posterior_support, posterior_all
         moved = jax.tree.map(
             lambda p, a, t: p + second_pass * (a - t), prior, posterior_all, posterior_support

@@ -200,6 +200,14 @@ def test_omniglot_runs_and_says_that_the_archives_are_not_the_known_ones(few_sho
         (["--preset=smooth"], "The preset smooth is for omniglot: choose tuned."),
         (["--config.activation=elu"], "config.activation must be one of relu, silu, not elu"),
         (["--algorithm=maml", "--config.second_pass=0.1"], "--config.second_pass has an effect"),
+        (
+            ["--config.test_std_multiplier=0", SAMPLED],
+            "--config.test_samples has an effect only with",
+        ),
+        (
+            ["--config.inner_optimizer=trpo", "--config.second_pass=0.1"],
+            "config.second_pass must be 0 with config.inner_optimizer=trpo",
+        ),
         (["--config.head=sum"], "config.head must be one of mean, flatten"),
         (["--config.pooling", "--config.layers=4"], "4 poolings leave nothing of an image of 12"),
         (["--config.tasks_at_once=2", "--config.meta_batch=3"], "must divide the 3 tasks"),

@@ -74,6 +74,13 @@ def test_the_report_has_a_table_and_a_figure_of_it(whole, tmp_path):
     assert figure.name in report
 
 
+def test_seeds_with_and_without_an_option_at_its_default_are_pooled(whole, tmp_path):
+    results, older = results_of(whole), results_of(whole)
+    del older["config"]["second_pass"]
+    report = reinforcement_learning([results, older | {"seed": 1}], tmp_path)
+    assert "| GEM-BML+ | 6 | 2 |" in report
+
+
 @pytest.mark.parametrize("lost", [["1", "2", "3"], ["0", "1", "2", "3"]])
 def test_the_report_says_what_diverged(whole, tmp_path, lost):
     results = results_of(whole)

@@ -7,7 +7,9 @@ import pytest
 
 from gembml import Delta, OptionError, delta, gaussian
 from gembml.inference import point, variational, weight_samples
+from gembml.inference.loop import infer
 from gembml.meta_gradients import backprop, gem
+from gembml.meta_gradients.gem import sequential_posteriors
 from gembml.optimizers import scale_by_fisher
 from tests.problems import (
     log_likelihood,
@@ -96,6 +98,37 @@ def test_both_passes_see_the_same_noise():
     np.testing.assert_allclose(mean(1e-6), mean(1e-5), rtol=1e-3)
 
 
+@pytest.mark.parametrize("random", ["all", "one of two arrays"])
+def test_it_is_the_derivative_of_inference_in_means_and_log_stds(random):
+    # Log-stds that move, the pull of the KL, an optimizer with a memory, weights that are points.
+    def likelihood(weights, data):
+        return log_likelihood(weights["a"] + weights["b"], data)
+
+    task = make_task(5)
+    start = {"a": make_weights(5), "b": make_weights(6)}
+    family = gaussian.family(-1.0, random=lambda name: random == "all" or name == "a")
+    prior = family.init(KEY, lambda key: start)
+    expected = weight_samples(likelihood, num_samples=2)
+    inference = variational(expected, optax.sgd(ALPHA, momentum=0.9), kl_weight=0.3)
+
+    def posteriors(share: float):
+        return sequential_posteriors(problem(likelihood), inference, 2, second_pass=share)(
+            KEY, prior, task
+        )
+
+    support_key, _ = jax.random.split(KEY)
+    support, query = posteriors(0.0)
+    step = jax.tree.map(lambda a, t: a - t, query, support)
+    _, along = jax.jvp(
+        lambda p: infer(inference, support_key, p, lambda *_: task.support, 2), (prior,), (step,)
+    )
+    _, found = posteriors(1e-6)
+    wanted = jax.tree.map(lambda t, d: t + d, support, along)
+    for left, right in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-5)
+    assert np.abs(found.mean["a"] - query.mean["a"]).max() > 1e-2
+
+
 def test_gem_bml_has_the_support_s_displacement_beside_it():
     task, prior = make_task(4), Delta(make_weights(4))
     inference = point(log_likelihood, optax.sgd(ALPHA))
@@ -112,13 +145,14 @@ def test_gem_bml_has_the_support_s_displacement_beside_it():
     np.testing.assert_allclose(gradient("L1") - gradient("L2"), adapted - prior.mean, rtol=1e-9)
 
 
-def test_a_negative_share_is_refused():
-    with pytest.raises(OptionError, match="second_pass must not be negative, not -1"):
+@pytest.mark.parametrize("share", [-1.0, float("nan")])
+def test_a_negative_share_is_refused(share):
+    with pytest.raises(OptionError, match="second_pass must not be negative, not"):
         gem(
             problem(),
             delta.family(),
             point(log_likelihood, optax.sgd(1.0)),
             1,
             objective="L2",
-            second_pass=-1,
+            second_pass=share,
         )
