@@ -31,6 +31,7 @@ NUMBERS: dict[str, dict[str, tuple[float, float]]] = {
     "gem_bml_plus": {
         "inner_learning_rate": (0.1, 0.05),
         "kl_weight": (1.0, 0.3),
+        "second_pass": (0.1, 0.5),
         "log_std_init": (-1.0, -0.5),
         "log_std_multiplier": (1.0, 2.0),
         "max_mean_norm": (1e3, 0.1),
@@ -38,11 +39,7 @@ NUMBERS: dict[str, dict[str, tuple[float, float]]] = {
         "meta_learning_rate": (1e-2, 2e-2),
         "meta_log_std_multiplier": (1.0, 3.0),
     },
-    "gem_bml": {
-        "max_log_std_rise": (1e-5, 2e-5),
-        "inner_learning_rate": (1.0, 2.0),
-        "second_pass": (0.1, 0.3),
-    },
+    "gem_bml": {"max_log_std_rise": (1e-5, 2e-5), "inner_learning_rate": (1.0, 2.0)},
     "amortized_bml": {"hyperprior_weight": (0.1, 0.3)},
     "imaml": {
         "proximal_weight": (2.0, 1.0),
@@ -59,7 +56,6 @@ NUMBERS: dict[str, dict[str, tuple[float, float]]] = {
 }
 # What they need beside the row.
 CHOICES: dict[str, dict[str, str]] = {
-    "gem_bml": {"meta_optimizer": "sgd"},
     "reptile": {"inner_optimizer": "trpo"},
     "maml": {"meta_optimizer": "trpo"},
 }
