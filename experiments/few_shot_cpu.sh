@@ -4,8 +4,8 @@
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
 # JOBS runs go on side by side, one core each (default 2). Runs live in runs/few_shot_cpu and go on
-# where they stopped. Training took about four hours of one core in all; tests, 20-way GEM-BML+'s of
-# over half an hour, and figures come on top.
+# where they stopped. Training took about six hours of one core in all; tests, 20-way GEM-BML+'s of
+# over half an hour each, and figures come on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${1:-2}
@@ -33,7 +33,7 @@ commands() {
     echo "20_way_1_shot_smooth $algorithm 0 --preset=smooth --ways=20 --meta_steps=10000" \
       "--config.evaluate_every=10000"
   done
-  # In the time of GEM-BML+'s 10,000 by preset smooth; and in less than that of its own 10,000.
+  # In more time than GEM-BML+'s 10,000 of preset smooth; in less than first-order MAML's 10,000.
   echo "5_way_1_shot_15000_steps fomaml 0 --meta_steps=15000 --config.evaluate_every=15000"
   echo "5_way_1_shot_4500_steps maml 0 --meta_steps=4500 --config.evaluate_every=4500"
 }
