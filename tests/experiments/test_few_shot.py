@@ -11,10 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import second_pass_study
 from experiments.few_shot_presets import preset
 from experiments.few_shot_problem import make_experiment, query_batch
 from experiments.report_inputs import find_results
+from experiments.second_pass_cosines import cosines
 from experiments.widened import widened
 from gembml import ALGORITHMS
 from gembml.tasks.images import ImageClasses
@@ -284,5 +284,5 @@ def test_with_a_smooth_activation_the_second_pass_is_maml_s_meta_gradient():
     data = small_data()
     learner = make_experiment("maml", config, data, 1).learner
     weights = jax.jit(learner.init)(jax.random.key(0)).prior.mean
-    first_order, second_pass = second_pass_study.study(config, data, weights, 3, shares=(0.03,))
+    first_order, second_pass = cosines(config, data, weights, 3, shares=(0.03,))
     assert 1 - second_pass["cosine_of_mean"] < 0.01 * (1 - first_order["cosine_of_mean"])
