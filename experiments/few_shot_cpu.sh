@@ -36,8 +36,9 @@ commands() {
     "--config.evaluate_every=10000 $mean"
   echo "20_way_1_shot_smooth maml 0 --preset=smooth --ways=20 --meta_steps=10000" \
     "--config.evaluate_every=10000"
-  # In more time than GEM-BML+'s 10,000 of preset smooth; in less than first-order MAML's 10,000.
+  # In more time than GEM-BML+'s 10,000 of preset smooth.
   echo "5_way_1_shot_15000_steps fomaml 0 --meta_steps=15000 --config.evaluate_every=15000"
+  # In less time than first-order MAML's 10,000.
   echo "5_way_1_shot_4500_steps maml 0 --meta_steps=4500 --config.evaluate_every=4500"
 }
 

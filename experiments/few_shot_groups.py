@@ -120,9 +120,11 @@ def _preset(run: Results, config: dict[str, Any]) -> tuple[str, set[str]]:
         for name in ("tuned", "smooth")
     )
     differing = {field for field in tuned if tuned[field] != smooth[field]}
-    for name, options in (("", tuned), ("preset smooth", smooth)):
-        if all(config.get(field) == options[field] for field in differing - set(_COLUMNS)):
-            return name, differing
+    if all(config.get(field) == smooth[field] for field in differing):
+        return "preset smooth", differing
+    # With other steps it is a variant of tuned, and they have a column.
+    if all(config.get(field) == tuned[field] for field in differing - set(_COLUMNS)):
+        return "", differing
     return "", set()
 
 

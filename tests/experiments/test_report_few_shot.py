@@ -160,6 +160,8 @@ def test_a_preset_is_named_in_place_of_its_options(tmp_path):
     assert "90.00 T (60,000 meta-steps, 1 seed, preset smooth)" in text.replace(" ± 0.40", "")
     text = report(tmp_path, run(config=tuned), run(config=smooth | {"test_std_multiplier": 0.0}))
     row(text, "GEM-BML+, preset smooth, test std multiplier 0.0")
+    text = report(tmp_path, run(config=tuned | {"inner_steps": 5}), run(config=smooth))
+    row(text, "GEM-BML+")
     text = report(tmp_path, run(config=tuned), run(config=smooth | {"second_pass": 0.1}))
     row(text, "GEM-BML+, second pass 0.1, max log std rise 0.01, activation silu")
 
