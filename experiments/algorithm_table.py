@@ -33,7 +33,7 @@ def algorithm_table() -> str:
     lines.append("")
     for name, row in ALGORITHMS.items():
         text = (inspect.getdoc(row.build) or "").split("\n", maxsplit=1)[0]
-        lines.append(f"{style.LABELS.get(name, name)}: {text.split(': ', maxsplit=1)[-1]}")
+        lines.append(f"{style.label(name)}: {text.split(': ', maxsplit=1)[-1]}")
     lines += [
         "",
         "Inner optimizer: of the sinusoid's preset; it is an option.",

@@ -71,7 +71,7 @@ def throughput(repeats: int, length: int) -> tuple[Any, str]:
         )
         cells.append(
             [
-                style.LABELS[algorithm],
+                style.label(algorithm),
                 str(inner_steps),
                 f"{speed.best:,.0f}",
                 f"{speed.median:,.0f}",
@@ -131,7 +131,7 @@ def seeds(repeats: int, length: int) -> tuple[Any, str]:
                 | {"devices": devices, "one_seconds": one, "many_seconds": many}
                 | {"ratio": round(ratio, 3)}
             )
-            cells.append([style.LABELS[algorithm], str(inner_steps), str(devices)])
+            cells.append([style.label(algorithm), str(inner_steps), str(devices)])
             cells[-1] += [f"{1e3 * one:.3f}", f"{1e3 * many:.3f}", f"{ratio:.2f}"]
     header = ["algorithm", "inner steps", "devices", "meta-step of one run, ms"]
     header += [f"of {_SEEDS} seeds in one program, ms", f"ratio to {_SEEDS} runs on as many cores"]

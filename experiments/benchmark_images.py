@@ -175,7 +175,7 @@ def measure(mesh: Mesh | None, repeats: int, length: int) -> tuple[list[dict[str
         )
         cells.append(
             [
-                style.LABELS[algorithm],
+                style.label(algorithm),
                 str(steps),
                 f"{decided.convolution}, {decided.tasks_at_once or 'all'} at once",
                 precision,

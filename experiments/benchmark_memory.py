@@ -49,7 +49,7 @@ def memory(*_: int) -> tuple[list[dict[str, Any]], str]:
             }
         )
         promise = f" (promise ≤ {FLAT})" if from_values(algorithm) else ""
-        cells.append([style.LABELS[algorithm], *(f"{size:,}" for size in sizes)])
+        cells.append([style.label(algorithm), *(f"{size:,}" for size in sizes)])
         cells[-1] += [f"{ratio:.2f}{promise}", f"{round(slope):,}"]
     header = ["algorithm", *(f"{n} inner step{'s' * (n > 1)}" for n in STEPS)]
     header += [f"ratio {STEPS[-1]}:{_FROM}", f"bytes per inner step, from {_FROM} on"]
@@ -70,10 +70,9 @@ def memory_figure(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
                 axes.plot(
                     [int(steps) for steps in sizes],
                     [size / 2**20 for size in sizes.values()],
-                    color=style.COLOURS[algorithm],
-                    marker=style.MARKERS[algorithm],
+                    **style.look(algorithm),
                     markersize=5,
-                    label=style.LABELS[algorithm],
+                    label=style.label(algorithm),
                 )
             axes.set_xscale("log")
             axes.set_yscale("log")

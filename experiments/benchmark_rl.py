@@ -195,7 +195,7 @@ def main(argv: list[str]) -> None:
     cells = [
         ["environment alone, random actions", f"{rates['bare']:,.0f}"],
         ["episodes under the policy", f"{rates['policy']:,.0f}"],
-        [f"meta-steps of {style.LABELS[_ALGORITHM.value]}", f"{rates['training']:,.0f}"],
+        [f"meta-steps of {style.label(_ALGORITHM.value)}", f"{rates['training']:,.0f}"],
     ]
     print(table(["", "environment steps/s"], cells))
     print(

@@ -70,7 +70,7 @@ def whole_runs(repeats: int, length: int) -> tuple[Any, str]:
             | {"runs_seconds": runs.wall, "one_program_seconds": one.wall}
             | {"runs_cpu_seconds": runs.cpu, "one_program_cpu_seconds": one.cpu}
         )
-        cells.append([style.LABELS[algorithm], f"{meta_steps:,}"])
+        cells.append([style.label(algorithm), f"{meta_steps:,}"])
         cells[-1] += [f"{runs.wall:.0f}", f"{one.wall:.0f}", f"{one.wall / runs.wall:.2f}"]
         cells[-1] += [f"{one.cpu / runs.cpu:.2f}"]
     header = ["algorithm", "meta-steps", f"{SEEDS} runs, {_CORES} at a time, s"]

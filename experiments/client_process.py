@@ -16,6 +16,7 @@ from experiments.frames import Channel, Kind
 from experiments.sinusoid_evaluation import make_experiment, make_problem
 from experiments.sinusoid_presets import SinusoidConfig
 from gembml import ALGORITHMS, Gaussian, ravel
+from gembml.algorithms.gaussian_posterior import gem_loops
 from gembml.base import Key
 from gembml.data_free import client_message
 from gembml.learner import step_keys
@@ -56,10 +57,8 @@ def make_answer(options: ClientOptions) -> Callable[[jax.Array, jax.Array], jax.
     """``(step, Theta [2, n])`` -> the messages ``[2 * tasks, n]``, two rows for each task."""
     row = ALGORITHMS[options.algorithm]
     problem = ravel(make_problem(options.config)[1])
-    inference = row.build(problem, options.config).inference
-    message = client_message(
-        problem, inference, options.config.inner_steps, objective=row.objective
-    )
+    loops = gem_loops(problem, options.config)
+    message = client_message(problem, **loops, objective=row.objective)
     draw = draw_tasks(options)
 
     def answer(step: jax.Array, theta: jax.Array) -> jax.Array:

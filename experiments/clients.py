@@ -46,14 +46,7 @@ _REFUSED = {
         "has no effect with clients, which are validated once, at the end",
     ),
     **dict.fromkeys(
-        (
-            "query_steps",
-            "second_pass",
-            "later_rate",
-            "variance_per",
-            "random_weights",
-            "tasks_at_once",
-        ),
+        ("variance_per", "random_weights", "tasks_at_once"),
         "is nothing that clients know of",
     ),
 }

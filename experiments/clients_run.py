@@ -26,6 +26,7 @@ from experiments.sinusoid_presets import SinusoidConfig
 from gembml import ALGORITHMS, LearnerState, MetaLearner, meta_learner, ravel
 from gembml.builders import max_task_norm, meta_optimizer
 from gembml.data_free import Message, server_meta_gradient
+from gembml.runs import init_key
 from gembml.training import (
     DivergedError,
     InterruptedRunError,
@@ -83,6 +84,10 @@ def bytes_table(sizes: dict[str, int], clients: int, config: SinusoidConfig) -> 
     return "\n".join(lines)
 
 
+# Meta-steps in a row that lose every task, after which a run is given up.
+_MOST_LOST = 500
+
+
 class Progress(NamedTuple):
     """How far training has come."""
 
@@ -108,6 +113,7 @@ def train_with_clients(
         if progress.step not in checkpoints.steps():
             checkpoints.save(*progress)
 
+    lost = 0  # meta-steps in a row that lost every task
     where = "at meta-step {:,}, which is saved; the same command goes on from there."
     bar = tqdm(total=meta_steps, initial=progress.step, unit="step", disable=None)
     try:
@@ -119,10 +125,11 @@ def train_with_clients(
                 theta = np.stack(progress.state.prior).astype(np.float32)
                 messages = fleet.ask(progress.step, theta)
                 state, metrics = update(progress.state, no_key, Message(*messages.swapaxes(0, 1)))
-                if not metrics.finite:
+                lost = lost + 1 if metrics.lost_tasks >= 1 else 0
+                if not metrics.finite or lost == _MOST_LOST:
                     raise DivergedError(
-                        f"The meta-gradient or the prior is not finite at meta-step "
-                        f"{progress.step:,}; checkpoints before it are kept."
+                        "The meta-gradient (under a cap, that of every task) or the prior is not "
+                        f"finite at meta-step {progress.step:,}; checkpoints before it are kept."
                     )
                 seconds = progress.seconds + time.perf_counter() - began
                 progress = Progress(progress.step + 1, state, seconds)
@@ -179,14 +186,14 @@ def run_clients(
         "config": dataclasses.asdict(config),
     }
     directory = open_workdir(workdir, identity)
-    state = jax.jit(learner.init)(jax.random.fold_in(jax.random.key(seed), 0))
+    state = jax.jit(learner.init)(init_key(jax.random.key(seed)))
     checkpoints = Checkpoints(directory / "checkpoints")
     restored, complaints = checkpoints.restore(state)
     for complaint in complaints:
         print(complaint, flush=True)
     progress = Progress(0, state, 0.0)
     if restored is not None:
-        progress = Progress(*restored)
+        progress = Progress(restored.step, restored.state, restored.seconds)
         print(f"Resumed at meta-step {progress.step:,} of {meta_steps:,}.", flush=True)
     length = state.prior.mean.shape[0]
     sizes = traffic(config, length, tasks_per_client)

@@ -32,10 +32,10 @@ from experiments.report_figures import appendix_figure_3
 from experiments.sinusoid_evaluation import TEST_SEED, make_experiment
 from experiments.sinusoid_presets import SinusoidConfig, preset
 from experiments.sinusoid_run import run_experiment
-from gembml.base import LearnerState
+from experiments.trained_run import trained_prior
 from gembml.evaluation import ci95
+from gembml.runs import init_key
 from gembml.training import InputError, open_workdir, write_json
-from gembml.training.checkpoints import Checkpoints
 
 _ALGORITHM, _SETTING = "maml", "default"
 # The tasks whose adapted weights span the region: apart from training, validation and test tasks.
@@ -78,9 +78,8 @@ def run_convex_combinations(
         command=command,
     )
     experiment = make_experiment(_ALGORITHM, _SETTING, config, meta_steps)
-    # The key of train().
-    untrained = jax.jit(experiment.learner.init)(jax.random.fold_in(jax.random.key(seed), 0))
-    trained = _trained(directory / "maml", untrained, meta_steps)
+    untrained = jax.jit(experiment.learner.init)(init_key(jax.random.key(seed))).prior
+    trained = trained_prior(directory / "maml", meta_steps, experiment.learner)
 
     @jax.jit
     def drawn(prior: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -90,7 +89,7 @@ def run_convex_combinations(
         points = region.random_points(point_key, weights, starts, combined, concentration)
         return points, region.relative_spread(points, weights)
 
-    points, spread = drawn(trained.prior, jax.random.key(seed + _REGION_SEED))
+    points, spread = drawn(trained, jax.random.key(seed + _REGION_SEED))
     steps = tuple(int(step) for step in training["metrics"]["mse"])
 
     @jax.jit
@@ -99,7 +98,7 @@ def run_convex_combinations(
         key = jax.random.key(TEST_SEED + 1)
         return region.errors(experiment, all_starts, key, tasks, steps)
 
-    ends = np.stack([trained.prior.mean, untrained.prior.mean])
+    ends = np.stack([trained.mean, untrained.mean])
     mse = np.asarray(errors(np.concatenate([ends, np.asarray(points)])), np.float64)
     of_starts = mse[2:].mean(axis=1)
     curve = functools.partial(Curve, np.array(steps))
@@ -126,17 +125,6 @@ def run_convex_combinations(
     write_json(directory / "results.json", results)
     appendix_figure_3(results, directory / "appendix_figure_3.png")
     return results
-
-
-def _trained(directory: pathlib.Path, template: LearnerState, meta_steps: int) -> LearnerState:
-    """The state at the end of a finished run."""
-    restored, complaints = Checkpoints(directory / "checkpoints").restore(template)
-    if restored is None or restored.step != meta_steps:
-        raise InputError(
-            f"The last checkpoint in {directory} is missing or damaged: remove that directory to "
-            f"train again. {' '.join(complaints)}".rstrip()
-        )
-    return restored.state
 
 
 def summary(results: dict[str, Any]) -> str:

@@ -185,7 +185,7 @@ def main(argv: list[str]) -> None:
     )
     setting = Setting(navigation(config.reward, config.horizon), independent(GOALS[config.goals]))
     experiment = make_experiment(about["algorithm"], config, setting, about["meta_steps"])
-    prior = trained_prior(directory, about, experiment.learner)
+    prior = trained_prior(directory, about["meta_steps"], experiment.learner)
     output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))
     rows = study(experiment, config, prior, episodes, tasks)
     print(report(rows))

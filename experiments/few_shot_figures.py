@@ -73,11 +73,12 @@ def accuracy_against_steps(results: dict[str, Any], path: pathlib.Path) -> None:
             steps = sorted(int(step) for step in accuracy if step != "0")
             mean = 100 * np.array([accuracy[str(step)] for step in steps], float)
             band = 100 * np.array([half[str(step)] for step in steps], float)
-            label = f"{style.LABELS.get(algorithm, algorithm)}, {mode} batch norm"
-            colour = style.COLOURS.get(algorithm, "0.4")
-            marker = style.MARKERS.get(algorithm, "x")
-            axes.plot(steps, mean, line, color=colour, marker=marker, markersize=4, label=label)
-            axes.fill_between(steps, mean - band, mean + band, color=colour, alpha=0.2, linewidth=0)
+            label = f"{style.label(algorithm)}, {mode} batch norm"
+            look = style.look(algorithm)
+            axes.plot(steps, mean, line, **look, markersize=4, label=label)
+            axes.fill_between(
+                steps, mean - band, mean + band, color=look["color"], alpha=0.2, linewidth=0
+            )
         axes.set_ylim(top=min(100.0, axes.get_ylim()[1]))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlabel("adaptation steps")

@@ -68,12 +68,10 @@ def group_few_shot(results: list[Results]) -> list[Group]:
     groups = [
         Group(runs[0]["algorithm"], _variant(runs[0], results), runs) for runs in pooled.values()
     ]
-    order = list(style.LABELS)
 
     def place(group: Group) -> tuple:
-        run, known = group.members[0], group.algorithm in order
-        rank = order.index(group.algorithm) if known else len(order)
-        return rank, group.algorithm, run["split"], -group.meta_steps, group.variant
+        split = group.members[0]["split"]
+        return *style.place(group.algorithm), split, -group.meta_steps, group.variant
 
     return sorted(groups, key=place)
 

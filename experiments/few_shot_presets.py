@@ -179,11 +179,17 @@ PRESETS = {
 
 
 def preset(name: str, algorithm: str, dataset: str, ways: int, shots: int) -> FewShotConfig:
-    """The config of a preset; all names must exist.
+    """The config of a preset.
 
     Raises:
       OptionError: if the preset has no numbers for the algorithm or the data set.
     """
+    for kind, given, table in (("algorithm", algorithm, _TUNED), ("data set", dataset, _DATASETS)):
+        if given not in table:
+            raise OptionError(
+                f"The few-shot presets are for {', '.join(table)}, and have no numbers for "
+                f"{given}: choose another {kind}."
+            )
     chosen = _DATASETS[dataset] | _TUNED[algorithm] | {"ways": ways, "shots": shots}
     if name == "smooth":
         if dataset != "omniglot":

@@ -29,7 +29,7 @@ from gembml import distributed
 from gembml.base import LearnerState
 from gembml.tasks.episodes import EpisodeShape, check_shape
 from gembml.tasks.images import ImageClasses, Splits
-from gembml.training import open_workdir, read_metrics, train, write_json
+from gembml.training import lost_tasks, open_workdir, read_metrics, train, write_json
 
 
 def check_episodes(splits: Splits, config: FewShotConfig) -> None:
@@ -141,10 +141,11 @@ def run_experiment(
     if not distributed.team().first:
         return {}
     test = on_devices(splits.test, None)
-    steps = reported_steps(config.test_steps)
+    steps, trained = reported_steps(config.test_steps), read_metrics(directory / "metrics.jsonl")
     results = about | {
         **_tested(algorithm, config, test, state, steps),
         "test_tasks": config.test_tasks,
+        "lost_tasks": lost_tasks(trained),
         "seconds": round(seconds, 2),
         "devices": 1 if mesh is None else mesh.size,
         "command": command,
@@ -152,7 +153,7 @@ def run_experiment(
     }
     write_json(directory / "results.json", results)
     figures.learning_curve(
-        read_metrics(directory / "metrics.jsonl"),
+        trained,
         directory / "learning_curve.png",
         "training" if splits.validation is None else "validation",
     )

@@ -90,6 +90,7 @@ def main(argv: list[str]) -> None:
     ):
         command_line.choose(flag, table, name)
     config = command_line.override(half_cheetah_preset(run.preset, run.algorithm), run.algorithm)
+    mesh = devices.run_mesh(config.meta_batch, 1)  # before brax makes JAX's devices
     environment = half_cheetah(
         _TASK.value, backend=_BACKEND.value, timing=_TIMING.value, horizon=config.horizon
     )
@@ -108,7 +109,7 @@ def main(argv: list[str]) -> None:
         meta_steps=run.meta_steps,
         workdir=run.workdir,
         command=command_line.command("experiments.half_cheetah"),
-        mesh=devices.run_mesh(config.meta_batch, 1),
+        mesh=mesh,
         draw=draw,
     )
     if distributed.team().first:

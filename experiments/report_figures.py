@@ -117,7 +117,7 @@ def _chosen(groups: list[Group]) -> list[Group]:
 def _draw_group(axes: Axes, group: Group, usual: float) -> None:
     """One group's curve; ``usual`` is the error that others have before adaptation."""
     drawn = group.curve("mse")
-    label = style.LABELS.get(group.algorithm, group.algorithm)
+    label = style.label(group.algorithm)
     off_the_scale = np.nanmin(drawn.mean) > _MOST * usual
     if off_the_scale:
         label += " (off the scale)"
@@ -126,8 +126,7 @@ def _draw_group(axes: Axes, group: Group, usual: float) -> None:
         drawn,
         # The interval of what never learns may cross the frame.
         shade=0.0 if np.nanmin(drawn.mean) > usual else 0.12,
-        color=style.COLOURS.get(group.algorithm, "0.4"),
-        marker=style.MARKERS.get(group.algorithm, "x"),
+        **style.look(group.algorithm),
         label=label,
         zorder=4 if group.algorithm == _REFERENCE else 3,
     )

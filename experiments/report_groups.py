@@ -44,7 +44,7 @@ class Group(NamedTuple):
     @property
     def label(self) -> str:
         """The name for legends and tables."""
-        name = style.LABELS.get(self.algorithm, self.algorithm)
+        name = style.label(self.algorithm)
         return f"{name}, {self.variant}" if self.variant else name
 
     @property
@@ -94,11 +94,8 @@ def group_runs(results: list[Results]) -> list[Group]:
     for runs in pooled.values():
         runs.sort(key=lambda run: run["seed"])
         by_algorithm.setdefault(runs[0]["algorithm"], []).append(runs)
-    order = list(style.LABELS)
     groups = []
-    for algorithm in sorted(
-        by_algorithm, key=lambda a: (order.index(a) if a in order else len(order), a)
-    ):
+    for algorithm in sorted(by_algorithm, key=style.place):
         members = by_algorithm[algorithm]
         variants = _variants([runs[0] for runs in members])
         named = [Group(algorithm, v, runs) for v, runs in zip(variants, members, strict=True)]

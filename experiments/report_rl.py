@@ -60,8 +60,7 @@ def _groups(results: list[Results]) -> list[Group]:
     groups = [
         Group(runs[0]["algorithm"], _variant(runs[0], firsts), runs) for runs in pooled.values()
     ]
-    order = list(style.LABELS)
-    return sorted(groups, key=lambda group: (order.index(group.algorithm), group.variant))
+    return sorted(groups, key=lambda group: (style.place(group.algorithm), group.variant))
 
 
 def _distance_to_preset(run: Results) -> int:

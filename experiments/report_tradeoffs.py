@@ -18,12 +18,8 @@ _MEASURES = {
 
 def _by_algorithm(results: Results) -> dict[str, list[Results]]:
     """Rows of each algorithm by inner steps, algorithms in the order of tables."""
-    order = list(style.LABELS)
     rows = sorted(results["rows"], key=lambda row: row["inner_steps"])
-    names = sorted(
-        {row["algorithm"] for row in rows},
-        key=lambda name: (order.index(name) if name in order else len(order), name),
-    )
+    names = sorted({row["algorithm"] for row in rows}, key=style.place)
     return {name: [row for row in rows if row["algorithm"] == name] for name in names}
 
 
@@ -34,10 +30,9 @@ def _panel(axes: Axes, results: Results, measure: str) -> None:
         axes.plot(
             [row["inner_steps"] for row in shown],
             [scale * row[measure] for row in shown],
-            color=style.COLOURS.get(algorithm, "0.4"),
-            marker=style.MARKERS.get(algorithm, "x"),
+            **style.look(algorithm),
             markersize=5,
-            label=style.LABELS.get(algorithm, algorithm),
+            label=style.label(algorithm),
             zorder=4 if algorithm == "gem_bml_plus" else 3,
         )
     axes.set_xscale("log")
@@ -82,7 +77,7 @@ def _table(results: Results) -> str:
         for measure, (scale, name) in measures.items():
             values = [by_steps.get(step, {}).get(measure) for step in steps]
             if any(value is not None for value in values):
-                label = style.LABELS.get(algorithm, algorithm)
+                label = style.label(algorithm)
                 cells.append([label, name, *(_number(value, scale) for value in values)])
     return table(header, cells, left=2)
 
@@ -93,7 +88,7 @@ def _untimed(results: Results) -> str:
     for algorithm, rows in _by_algorithm(results).items():
         for row in rows:
             if row.get("ms_per_meta_step") is None:
-                name = f"{style.LABELS.get(algorithm, algorithm)} with {row['inner_steps']}"
+                name = f"{style.label(algorithm)} with {row['inner_steps']}"
                 by_reason.setdefault(row.get("untimed") or "no reason given", []).append(name)
     lists = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
     return f"Not timed, by inner steps: {lists}." if lists else ""
@@ -108,7 +103,7 @@ def _query_phase(results: Results) -> str:
             continue
         as_many = all(query == steps for steps, query in numbers)
         number = "as many" if as_many else ", ".join(sorted({str(query) for _, query in numbers}))
-        by_number.setdefault(number, []).append(style.LABELS.get(algorithm, algorithm))
+        by_number.setdefault(number, []).append(style.label(algorithm))
     lists = "; ".join(f"{number}: {', '.join(names)}" for number, names in by_number.items())
     return f"Further inner steps on the query set: {lists}; the others take none." if lists else ""
 

@@ -28,7 +28,7 @@ from gembml import distributed
 from gembml.base import Distribution, LearnerState
 from gembml.evaluation import ci95
 from gembml.runs import init_key
-from gembml.training import open_workdir, read_metrics, train, write_json
+from gembml.training import lost_tasks, open_workdir, read_metrics, train, write_json
 
 
 class Named(NamedTuple):
@@ -136,12 +136,14 @@ def run_experiment(
     def tested(prior: Distribution) -> dict[str, dict[str, float | None]]:
         return measures(judge(prior, TEST_SEED, config.test_tasks))
 
+    trained = read_metrics(directory / "metrics.jsonl")
     start = jax.jit(experiment.learner.init)(init_key(jax.random.key(seed))).prior
     results = about | {
         "metrics": tested(state.prior),
         "references": {"random start": tested(start)["return"], **(references or {})},
         "test_tasks": config.test_tasks,
         "test_goals": np.asarray(held_out(setting, TEST_SEED, config.test_tasks)[1]).tolist(),
+        "lost_tasks": lost_tasks(trained),
         "seconds": round(seconds, 2),
         "env_steps_per_second": round(experiment.env_steps * meta_steps / seconds),
         "devices": 1 if mesh is None else mesh.size,
@@ -149,11 +151,9 @@ def run_experiment(
         **provenance(),
     }
     write_json(directory / "results.json", results)
-    figures.learning_curve(
-        read_metrics(directory / "metrics.jsonl"), directory / "learning_curve.png"
-    )
+    figures.learning_curve(trained, directory / "learning_curve.png")
     figures.returns_against_updates(
-        [figures.Line(algorithm, style.LABELS[algorithm], curve(results["metrics"], "return"))],
+        [figures.Line(algorithm, style.label(algorithm), curve(results["metrics"], "return"))],
         results["references"],
         directory / "return_against_updates.png",
     )

@@ -158,7 +158,7 @@ def summary(results: dict[str, Any]) -> str:
             cells.append(f"**{text}**" if (rate, meta_rate) == tuple(chosen) else text)
         rows.append(cells)
     header = ["inner rate", *(f"meta rate {rate:g}" for rate in results["meta_learning_rate"])]
-    label = style.LABELS.get(results["algorithm"], results["algorithm"])
+    label = style.label(results["algorithm"])
     title = f"{label}, {results['setting']} setting, {results['meta_steps']:,} meta-steps"
     return f"{title}: validation MSE after {ADAPTED} steps\n\n{table(header, rows)}"
 

@@ -112,7 +112,7 @@ def main(argv: list[str]) -> None:
         data = jax.device_put(splits.train)
         learner = make_experiment(about["algorithm"], config, data, about["meta_steps"]).learner
         runs.append(about)
-        trained.append((config, data, trained_prior(directory, about, learner).mean))
+        trained.append((config, data, trained_prior(directory, about["meta_steps"], learner).mean))
     output = make_directory("workdir", workdir)
     rows = [row for run in trained for row in cosines(*run, episodes)]
     print(report(rows))

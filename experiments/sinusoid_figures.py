@@ -47,8 +47,8 @@ def error_against_steps(results: dict[str, Any], path: pathlib.Path) -> None:
     algorithm = results["algorithm"]
     with style.figure(path, 4.2, 3.0) as figure:
         axes = figure.subplots()
-        colour = style.COLOURS[algorithm]
-        axes.plot(steps, mse, color=colour, label=style.LABELS[algorithm])
+        colour = style.look(algorithm)["color"]
+        axes.plot(steps, mse, color=colour, label=style.label(algorithm))
         axes.fill_between(steps, mse - half, mse + half, color=colour, alpha=0.2, linewidth=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("adaptation steps")

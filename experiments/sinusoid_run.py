@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments import sinusoid_figures as figures
+from experiments.checks import check_builds
 from experiments.provenance import provenance
 from experiments.sinusoid_evaluation import (
     ADAPTED,
@@ -28,6 +29,7 @@ from gembml.evaluation import ci95
 from gembml.training import (
     DivergedError,
     SeedRun,
+    lost_tasks,
     open_workdir,
     read_metrics,
     train,
@@ -108,8 +110,7 @@ def _finish(
             "coverage90": _by_step(steps, metrics.coverage90.mean(axis=0)),
         },
         "validation": {n: v for n, v in (trained or [{}])[-1].items() if n.startswith("mse_")},
-        # Of all tasks of training, those whose meta-gradient counted as zero.
-        "lost_tasks": float(np.mean([row.get("lost_tasks", 0.0) for row in trained] or [0.0])),
+        "lost_tasks": lost_tasks(trained),
         "predictive_noise_std": noise_std,
         **more,
         **provenance(),
@@ -161,6 +162,7 @@ def run_seeds(
     # Runs that are divided among devices are each trained as on one.
     tasks_mesh = None if distributed.over_seeds(mesh) else mesh
     experiment = make_experiment(algorithm, setting, config, meta_steps, tasks_mesh)
+    check_builds(experiment.learner, experiment.sample_tasks)
     first = min(seeds)
     about = _identity(algorithm, setting, config, first, meta_steps)
     together = {"seeds_in_program": len(seeds)} if len(seeds) > 1 else {}

@@ -52,6 +52,22 @@ SEQUENCE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = dict(zip(COLOURS, "os^vDPX*ph<>Hd8x", strict=True))
 
 
+def label(algorithm: str) -> str:
+    """An algorithm's name in tables and figures: its own if there is none above."""
+    return LABELS.get(algorithm, algorithm)
+
+
+def look(algorithm: str) -> dict[str, str]:
+    """Colour and marker of an algorithm's curve, as arguments of ``plot``."""
+    return {"color": COLOURS.get(algorithm, "0.4"), "marker": MARKERS.get(algorithm, "x")}
+
+
+def place(algorithm: str) -> tuple[int, str]:
+    """Sorts algorithms as tables do; those without a label come last."""
+    names = list(LABELS)
+    return (names.index(algorithm) if algorithm in names else len(names)), algorithm
+
+
 @contextlib.contextmanager
 def figure(path: pathlib.Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of ``width`` x ``height`` inches that is written to ``path`` at the end."""

@@ -28,7 +28,9 @@ from gembml import ALGORITHMS
 from gembml.training import InputError, open_workdir, write_json
 
 # Pre-training has no inner steps.
-MEASURED = {name: ALGORITHMS[name] for name in style.LABELS if name != "pretrain"}
+MEASURED = {
+    name: ALGORITHMS[name] for name in sorted(ALGORITHMS, key=style.place) if name != "pretrain"
+}
 _DEFAULT = ["gem_bml_plus", "gem_bml", "maml", "fomaml", "reptile", "imaml", "amortized_bml"]
 # Which make further inner steps on the query set.
 _QUERY_PHASE = ("gem_bml_plus", "gem_bml", "reptile", "pmaml", "elbo_difference", "kl_chaser")
@@ -109,7 +111,7 @@ def _line(row: dict[str, Any]) -> str:
     time, size = row["ms_per_meta_step"], row["temporary_bytes"]
     measured = [f"{time:,.1f} ms" if time is not None else f"not timed: {row['untimed']}"]
     measured += [f"{size / 2**20:,.1f} MiB"] if size is not None else []
-    name = style.LABELS[row["algorithm"]]
+    name = style.label(row["algorithm"])
     return f"{name}, {steps} inner step{'' if steps == 1 else 's'}: {', '.join(measured)}"
 
 
@@ -138,7 +140,8 @@ def measure_points(
         cost, about = measure_apart(point)
         number = point.config.inner_steps
         row = {"algorithm": point.algorithm, "inner_steps": number, **cost._asdict()}
-        if point.algorithm in _QUERY_PHASE:
+        of_all = point.algorithm == "amortized_bml" and config["amortized_posterior"] == "all"
+        if of_all or point.algorithm in _QUERY_PHASE:
             row["query_steps"] = point.config.query_steps or number
         print(_line(row), flush=True)
         if about:  # otherwise ended by the system, which may have the memory another time

@@ -49,16 +49,21 @@ def read_run(
     raise refusal
 
 
-def trained_prior(
-    directory: pathlib.Path, about: dict[str, Any], learner: MetaLearner
-) -> Distribution:
-    """The prior at the run's end.
+def trained_prior(directory: pathlib.Path, meta_steps: int, learner: MetaLearner) -> Distribution:
+    """The prior at the run's end; the run's files stay as they are.
 
     Raises:
-      InputError: if the run has not come there.
+      InputError: if the run has not come there, or its last checkpoint does not read back right.
     """
-    template = learner.init(jax.random.key(0))
-    restored, _ = Checkpoints(directory / "checkpoints").restore(template)
-    if restored is None or restored.step != about["meta_steps"]:
-        raise InputError(f"--run={directory} is not finished: run its command to the end first.")
-    return restored.state.prior
+    checkpoints = Checkpoints(directory / "checkpoints")
+    if meta_steps not in checkpoints.steps():
+        raise InputError(f"The run in {directory} is not finished: run its command to the end.")
+    try:
+        return checkpoints.read(meta_steps, learner.init(jax.random.key(0))).state.prior
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can surface as any error of any layer below
+        raise InputError(
+            f"The run in {directory} has a damaged last checkpoint ({type(error).__name__}): run "
+            "its command again."
+        ) from error

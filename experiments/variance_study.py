@@ -246,7 +246,7 @@ def main(argv: list[str]) -> None:
         )
     data = jax.device_put(held)
     experiment = make_experiment(about["algorithm"], config, data, about["meta_steps"])
-    prior = trained_prior(directory, about, experiment.learner)
+    prior = trained_prior(directory, about["meta_steps"], experiment.learner)
     if about.get("data_sha256") not in (None, fingerprint(splits)):
         raise InputError(f"--run={directory} was trained on other images than --data_dir holds.")
     output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))

@@ -137,7 +137,7 @@ class LearnerConfig:
         2.0,
         "inner log-std steps are this much longer than the mean's, if log-stds move",
         least=0.0,
-        only=(*GAUSSIAN, ("inner_optimizer", "not trpo or polyak_sgd")),
+        only=(*GAUSSIAN, ("inner_optimizer", "not trpo, polyak_sgd or scale_by_polyak")),
     )
     max_mean_norm: float = option(
         30.0, "cap of the mean's gradient in the Fisher norm", above=0.0, only=_NATURAL

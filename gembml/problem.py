@@ -110,7 +110,7 @@ def ravel(problem: Problem) -> Problem:
         assert flipout is not None
         return flipout(key, gaussian(weights), data)
 
-    return Problem(
+    return problem._replace(  # what has no weights as an argument stays
         init=lambda key: ravel_pytree(problem.init(key))[0],
         log_likelihood=lambda vector, data: problem.log_likelihood(unravel(vector), data),
         support=lambda key, task, vector: problem.support(key, task, unravel(vector)),

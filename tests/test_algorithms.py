@@ -263,6 +263,12 @@ def test_meta_steps_with_polyak_s_inner_step_are_finite(name):
     assert all_finite((state, metrics))
 
 
+def test_platipus_is_refused_for_rollouts_of_which_it_would_adapt_to_one_batch():
+    rollouts = toy.problem()._replace(is_surrogate=True)
+    with pytest.raises(OptionError, match="rollouts are new ones at each step"):
+        make_learner("platipus", rollouts, toy.CONFIGS["platipus"], STEPS)
+
+
 def test_stein_s_direction_has_no_loss_for_polyak_s_step():
     with pytest.raises(OptionError, match="'value'"):
         learner_of("bmaml", inner_optimizer="polyak_sgd(eps=1.0)")

@@ -64,6 +64,13 @@ def test_ravel_changes_the_shape_of_the_weights_and_nothing_else():
         np.testing.assert_array_equal(a, b)
 
 
+def test_ravel_keeps_what_takes_no_weights():
+    objective = lambda data: 0.0  # noqa: E731
+    flat = ravel(PROBLEM._replace(objective=objective, is_surrogate=True))
+    assert flat.objective is objective
+    assert flat.is_surrogate
+
+
 def test_ravel_hands_the_weights_to_the_data_as_a_pytree():
     from_weights = PROBLEM._replace(support=lambda key, task, params: params)
     support = ravel(from_weights).support(KEY, None, ravel(PROBLEM).init(KEY))

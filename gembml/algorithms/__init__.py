@@ -105,6 +105,19 @@ def _check_not_gaussian(algorithm: str, family: str, config: LearnerConfig) -> N
         )
 
 
+def _check_rollouts(algorithm: str, problem: Problem, config: LearnerConfig) -> None:
+    if algorithm == "platipus":
+        raise OptionError(
+            "platipus adapts to one set of data, and rollouts are new ones at each step: choose "
+            "another algorithm."
+        )
+    if problem.objective is None and needs_loss(config.inner_optimizer):
+        raise OptionError(
+            f"config.inner_optimizer={config.inner_optimizer} needs the loss, and of these rewards "
+            "no best is known: choose another optimizer."
+        )
+
+
 def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) -> None:
     """Raise :class:`OptionError` for choices that do not go together."""
     row = ALGORITHMS[algorithm]
@@ -135,11 +148,8 @@ def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) 
             f"config.inner_optimizer={config.inner_optimizer} have no usable derivative: choose "
             "another optimizer, or an algorithm that needs no derivative through them."
         )
-    if problem.is_surrogate and problem.objective is None and needs_loss(config.inner_optimizer):
-        raise OptionError(
-            f"config.inner_optimizer={config.inner_optimizer} needs the loss, and of these rewards "
-            "no best is known: choose another optimizer."
-        )
+    if problem.is_surrogate:
+        _check_rollouts(algorithm, problem, config)
     if row.estimator == _GEM and config.inner_optimizer == "trpo" and positive(config.second_pass):
         raise OptionError(
             "config.second_pass must be 0 with config.inner_optimizer=trpo, whose steps are those "

@@ -1,5 +1,7 @@
 """Rows with a Gaussian posterior: the cells of the paper's Table 1, and its third column."""
 
+from typing import Any
+
 import jax
 import optax
 
@@ -66,19 +68,20 @@ def _query_steps(config: LearnerConfig) -> int:
     return config.query_steps or config.inner_steps
 
 
+def gem_loops(problem: Problem, config: LearnerConfig) -> dict[str, Any]:
+    """Gradient-EM's inner loops, as arguments of :func:`gembml.meta_gradients.gem`."""
+    return {
+        "inference": _inference(problem, config, differentiated=False),
+        "num_steps": config.inner_steps,
+        "query_steps": _query_steps(config),
+        "query_inference": _inference(problem, config, differentiated=False, later=True),
+        "second_pass": config.second_pass,
+    }
+
+
 def _gem(problem: Problem, config: LearnerConfig, objective: str) -> Parts:
-    family, inference = _family(problem, config), _inference(problem, config, differentiated=False)
-    estimator = gem(
-        problem,
-        family,
-        inference,
-        config.inner_steps,
-        query_steps=_query_steps(config),
-        query_inference=_inference(problem, config, differentiated=False, later=True),
-        objective=objective,
-        second_pass=config.second_pass,
-    )
-    return Parts(family, inference, estimator)
+    family, loops = _family(problem, config), gem_loops(problem, config)
+    return Parts(family, loops["inference"], gem(problem, family, **loops, objective=objective))
 
 
 def gem_bml(problem: Problem, config: LearnerConfig) -> Parts:

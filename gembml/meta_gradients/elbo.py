@@ -60,7 +60,8 @@ def elbo_gradient(
 
     def meta_gradient(key: Key, prior: Gaussian, task: Task) -> Gaussian:
         _, *noise = jax.random.split(jax.random.fold_in(key, 1), 4)
-        # Not 0 or 1, which fold into what `posteriors` splits the key into: those draw its data.
+        # `posteriors` splits the key; its parts are what 0 and 1 fold into. So the noise above has
+        # a key in common with a loop, which draws from parts of it alone; these data have none.
         support_key, query_key = jax.random.split(jax.random.fold_in(key, 3))
 
         def bound(prior: Gaussian) -> jax.Array:

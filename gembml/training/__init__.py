@@ -1,4 +1,4 @@
-"""Running a learner: the loop, checkpoints, logs. The only input and output of the library."""
+"""Running a learner: the loop, checkpoints, logs."""
 
 from gembml.training.errors import (
     DivergedError,
@@ -7,7 +7,7 @@ from gembml.training.errors import (
     LostClientError,
     TaskFailedError,
 )
-from gembml.training.log import read_metrics
+from gembml.training.log import lost_tasks, read_metrics
 from gembml.training.loop import SeedRun, train, train_seeds
 from gembml.training.workdir import open_workdir, write_json
 
@@ -18,6 +18,7 @@ __all__ = [
     "LostClientError",
     "SeedRun",
     "TaskFailedError",
+    "lost_tasks",
     "open_workdir",
     "read_metrics",
     "train",

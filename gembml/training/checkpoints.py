@@ -10,6 +10,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gembml.training.errors import InputError
+
 # One directory per step, `<step>/state` and `<step>/about.json`; orbax writes elsewhere and renames
 # when done, and about.json, written last, makes the checkpoint count.
 _ABOUT = "about.json"
@@ -22,6 +24,8 @@ class Restored(NamedTuple):
     state: Any
     seconds: float
     """Training time up to here, over all the run's processes."""
+    carried: Any = None
+    """What else was saved, JSON."""
 
 
 def _digest(state: Any) -> str:
@@ -32,6 +36,14 @@ def _digest(state: Any) -> str:
         sha.update(f"{array.dtype}{array.shape}".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
+
+
+def _arrays(state: Any) -> list[list[str]]:
+    """Name, type and shape of every array of a pytree."""
+    return [
+        [jax.tree_util.keystr(path), f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    ]
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
@@ -57,7 +69,6 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, keep: int = 3) -> None:
         self._directory = directory.absolute()
         self._keep = keep
-        self._directory.mkdir(parents=True, exist_ok=True)
 
     def steps(self) -> list[int]:
         """The steps that have a complete checkpoint, ascending."""
@@ -67,40 +78,70 @@ class Checkpoints:
             if path.parent.name.isdigit()
         )
 
-    def save(self, step: int, state: Any, seconds: float) -> None:
-        """Write a checkpoint, then drop the oldest beyond ``keep``."""
+    def save(self, step: int, state: Any, seconds: float, carried: Any = None) -> None:
+        """Write a checkpoint, with ``carried`` as JSON, then drop the oldest beyond ``keep``."""
+        self._directory.mkdir(parents=True, exist_ok=True)
         target = self._directory / str(step)
         if target.exists():  # left incomplete by a killed process, or found corrupt
             shutil.rmtree(target)
         with _checkpointer() as checkpointer:
             checkpointer.save(target / "state", _on_host(state))
-        about = {"step": step, "seconds": seconds, "sha256": _digest(state)}
+        about = {
+            "step": step,
+            "seconds": seconds,
+            "sha256": _digest(state),
+            "arrays": _arrays(state),
+            "carried": carried,
+        }
         partial = target / (_ABOUT + ".partial")
         partial.write_text(json.dumps(about))
         partial.rename(target / _ABOUT)
         for old in self.steps()[: -self._keep]:
             shutil.rmtree(self._directory / str(old))
 
+    def read(self, step: int, template: Any) -> Restored:
+        """The checkpoint of ``step``, of arrays like those of ``template``; writes nothing.
+
+        Raises:
+          InputError: if it holds other arrays.
+          Exception: of any kind, if it is damaged.
+        """
+        directory = self._directory / str(step)
+        about = json.loads((directory / _ABOUT).read_text())
+        saved, wanted = about.get("arrays"), _arrays(template)
+        if saved is not None and saved != wanted:
+            differ = [(a, b) for a, b in zip(saved, wanted, strict=False) if a != b]
+            there, here = differ[0] if differ else ([f"{len(saved)}"], [f"{len(wanted)}"])
+            raise InputError(
+                f"The checkpoint of step {step} in {self._directory} was written by code with "
+                f"other arrays ({' '.join(there)} there, {' '.join(here)} here): use that code, or "
+                "another directory."
+            )
+        with _checkpointer() as checkpointer:
+            state = checkpointer.restore(directory / "state", _on_host(template))
+        if _digest(state) != about["sha256"]:
+            raise ValueError("its checksum does not match")
+        return Restored(step, state, float(about["seconds"]), about.get("carried"))
+
     def restore(self, template: Any) -> tuple[Restored | None, list[str]]:
         """The newest checkpoint that reads back right, and a sentence for each that does not.
 
         What does not read back is moved aside, to ``STEP.damaged``: the run goes on below its step
-        and must be free to write there.
+        and must be free to write there. So it is for the process that trains, and none else.
+
+        Raises:
+          InputError: if the newest holds other arrays than ``template``; nothing is moved.
         """
         complaints = []
-        for path in sorted(self._directory.iterdir()):
+        for path in sorted(self._directory.glob("*")):
             if path.name.isdigit() and not (path / _ABOUT).exists():
                 complaints.append(f"The checkpoint of step {path.name} is incomplete: ignored.")
                 shutil.rmtree(path)
         for step in reversed(self.steps()):
-            directory = self._directory / str(step)
             try:
-                about = json.loads((directory / _ABOUT).read_text())
-                with _checkpointer() as checkpointer:
-                    state = checkpointer.restore(directory / "state", _on_host(template))
-                if _digest(state) != about["sha256"]:
-                    raise ValueError("its checksum does not match")
-                return Restored(step, state, float(about["seconds"])), complaints
+                return self.read(step, template), complaints
+            except InputError:
+                raise
             # A damaged file can surface as any error of any layer below.
             except Exception as error:
                 reason = str(error).split("\n", maxsplit=1)[0][:200]
@@ -110,5 +151,5 @@ class Checkpoints:
                 )
                 aside = self._directory / f"{step}.damaged"
                 shutil.rmtree(aside, ignore_errors=True)
-                directory.rename(aside)
+                (self._directory / str(step)).rename(aside)
         return None, complaints

@@ -40,3 +40,12 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
             except json.JSONDecodeError:
                 break
     return rows
+
+
+def lost_tasks(rows: list[dict[str, float]]) -> float:
+    """Of all tasks of training, the share whose meta-gradient counted as zero."""
+    step = lost = 0.0
+    for row in rows:
+        lost += row.get("lost_tasks", 0.0) * (row["step"] - step)
+        step = row["step"]
+    return lost / step if step else 0.0

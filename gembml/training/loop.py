@@ -1,4 +1,4 @@
-"""The training loop: the only place where meta-training meets files, clocks and the terminal."""
+"""The training loop: where meta-training meets files, clocks and the terminal."""
 
 import functools
 import pathlib
@@ -57,7 +57,7 @@ def drive(
     team = distributed.team()
     start = program.init()
     checkpoints = Checkpoints(directory / "checkpoints") if team.first else None
-    step, state, seconds = _restore(checkpoints, start, num_meta_steps)
+    step, state, seconds, carried = _restore(checkpoints, start, num_meta_steps)
     state = distributed.replicate(state, mesh)
 
     intervals = intervals.whole()
@@ -66,7 +66,7 @@ def drive(
     dispatch = _compiler(program, state, scalar(0), mesh)
 
     if team.first:
-        program.open_logs(directory, step)
+        program.open_logs(directory, step, carried)
     options: dict[str, Any] = {
         "unit": "step",
         "smoothing": 0.1,
@@ -99,7 +99,7 @@ def drive(
                 stop = any(team.exchange("stop" if ctrl_c.asked else ""))
                 if finished or stop or step % intervals.checkpoint == 0:
                     if checkpoints is not None:
-                        checkpoints.save(step, mine, seconds)
+                        checkpoints.save(step, mine, seconds, program.carried())
                     saved = step
                 if stop:
                     raise InterruptedRunError(
@@ -146,20 +146,20 @@ def _check(
 
 def _restore(
     checkpoints: Checkpoints | None, start: Any, num_meta_steps: int
-) -> tuple[int, Any, float]:
-    """The step, state and seconds to go on from: process 0's in every process."""
-    step, state, seconds = 0, start, 0.0
+) -> tuple[int, Any, float, Any]:
+    """The step, state and seconds to go on from, process 0's in every process; and its carried."""
+    step, state, seconds, carried = 0, start, 0.0, None
     if checkpoints is not None:
         restored, complaints = checkpoints.restore(start)
         for complaint in complaints:
             print(complaint, flush=True)
         if restored is not None:
-            step, state, seconds = restored
+            step, state, seconds, carried = restored
             print(f"Resumed at meta-step {step:,} of {num_meta_steps:,}.", flush=True)
     if distributed.team().count > 1:
         sent = distributed.from_first((np.int64(step), state, np.float64(seconds)))
         step, state, seconds = int(sent[0]), sent[1], float(sent[2])
-    return step, state, seconds
+    return step, state, seconds, carried
 
 
 def train(

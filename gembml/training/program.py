@@ -37,8 +37,12 @@ class Program(Protocol):
         """Whether no run is left to go on with."""
         ...
 
-    def open_logs(self, directory: pathlib.Path, step: int) -> None:
+    def open_logs(self, directory: pathlib.Path, step: int, carried: Any) -> None:
         """Make ready to report; rows beyond ``step`` are dropped."""
+        ...
+
+    def carried(self) -> Any:
+        """What a checkpoint keeps for the next report, JSON; ``open_logs`` is given it again."""
         ...
 
     def report(self, step: int, state: Any, metrics: Metrics, seconds: float) -> str:
@@ -83,7 +87,7 @@ class OneRun:
         self._learner, self._sample_tasks, self._seed = learner, sample_tasks, seed
         self._evaluate, self._progress, self._work = evaluate, progress, work
         self._root = jax.random.key(seed)
-        self._reported: tuple[int, float] | None = None
+        self._reported = (0, 0.0)  # meta-steps, seconds
         self._lost_tasks: list[float] = []
 
     def init(self) -> LearnerState:
@@ -115,9 +119,15 @@ class OneRun:
         """Never: a run that diverges raises."""
         return False
 
-    def open_logs(self, directory: pathlib.Path, step: int) -> None:
+    def open_logs(self, directory: pathlib.Path, step: int, carried: Any) -> None:
         """Log into the run's directory."""
         self._log = MetricsLog(directory, step)
+        if carried is not None:
+            self._reported, self._lost_tasks = tuple(carried["reported"]), carried["lost_tasks"]
+
+    def carried(self) -> dict[str, Any]:
+        """When the last report was, and the tasks that were lost since."""
+        return {"reported": self._reported, "lost_tasks": self._lost_tasks}
 
     def report(self, step: int, state: LearnerState, metrics: Metrics, seconds: float) -> str:
         """One evaluation, one row."""
@@ -126,11 +136,11 @@ class OneRun:
         shown = f"{self._progress} {measures[self._progress]:.4g}"
         if self._work is not None:
             unit, amount = self._work
-            since, before = self._reported or (0, 0.0)
+            since, before = self._reported
             rate = amount * (step - since) / (seconds - before)
             measures = measures | {f"{unit}_per_second": rate}
             shown += f", {rate:,.0f} {unit}/s"
-            self._reported = (step, seconds)
+        self._reported = (step, seconds)
         lost = float(np.mean(self._lost_tasks))  # since the last report
         self._lost_tasks = []
         row = {**measures, "meta_gradient_norm": norm, "lost_tasks": lost, "seconds": seconds}
@@ -205,19 +215,24 @@ class ManySeeds:
 
     def check(self, first_step: int, state: ManyState, metrics: Metrics) -> None:  # noqa: ARG002
         """Count the tasks that were lost; a run that diverged is marked in the state."""
-        self._lost_tasks.append(np.asarray(metrics.lost_tasks).mean(axis=1))
+        self._lost_tasks.append(np.asarray(metrics.lost_tasks, np.float64).mean(axis=1))
 
     def over(self, state: ManyState) -> bool:
         """Whether every run has diverged."""
         return len(self.complaints(state)) == len(self.seeds)
 
-    def open_logs(self, directory: pathlib.Path, step: int) -> None:
+    def open_logs(self, directory: pathlib.Path, step: int, carried: Any) -> None:
         """One log per run."""
+        self._lost_tasks = [np.array(lost) for lost in carried or []]
         self._logs = []
         for seed in self.seeds:
             below = seed_directory(directory, seed)
             below.mkdir(exist_ok=True)
             self._logs.append(MetricsLog(below, step))
+
+    def carried(self) -> list[list[float]]:
+        """The tasks that were lost since the last report, by dispatch and run."""
+        return [lost.tolist() for lost in self._lost_tasks]
 
     def report(self, step: int, state: ManyState, metrics: Metrics, seconds: float) -> str:
         """One evaluation and one row per run that has not diverged."""

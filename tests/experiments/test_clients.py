@@ -32,6 +32,7 @@ from tests.programs import ROOT
 CLIENTS, TASKS, SEED, META_STEPS = 2, 2, 7, 20
 SMALL = {
     "inner_steps": 3,
+    "query_steps": 2,
     "hidden_units": 4,
     "hidden_layers": 1,
     "kl_weight": 0.1,

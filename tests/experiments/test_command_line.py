@@ -70,6 +70,7 @@ def assert_refused(finished: Finished, sentence: str) -> None:
             ["--config.meta_optimizer=online_em", "--config.meta_learning_rate=2"],
             "must lie in (0, 1]",
         ),
+        (["--config.tasks_at_once=2", "--config.meta_batch=3"], "must divide the 3 tasks"),
         (["meta_steps=3"], "'meta_steps=3' is not a flag"),
         (["--workdir="], "--workdir=DIR is needed"),
     ],

@@ -38,9 +38,13 @@ def test_two_meta_steps_leave_returns_figures_a_film_strip_and_a_section_of_the_
     half_cheetah, tmp_path
 ):
     workdir = tmp_path / "run"
-    finished = half_cheetah.run(*TINY, "--viewer", "--meta_steps=2", f"--workdir={workdir}")
+    devices = ("--cpu_devices=2", "--devices=2")
+    finished = half_cheetah.run(
+        *TINY, *devices, "--viewer", "--meta_steps=2", f"--workdir={workdir}"
+    )
     assert finished.code == 0, finished.stderr
     results = json.loads((workdir / "results.json").read_text())
+    assert results["devices"] == 2
     assert list(results["metrics"]["return"]) == ["0", "1"]
     assert (results["task"], results["backend"], results["timing"]) == (
         "direction",

@@ -15,7 +15,7 @@ from tests.programs import ROOT
         ("clients", "meta_batch=3", "is --clients times --tasks_per_client here"),
         ("clients", "test_tasks=3", "has no effect with clients, which are validated once"),
         ("clients", "steps_per_dispatch=3", "has no effect with clients"),
-        ("clients", "query_steps=3", "is nothing that clients know of"),
+        ("clients", "variance_per=array", "is nothing that clients know of"),
         ("search", "meta_learning_rate=0.1", "is what is searched for"),
         ("search", "evaluate_every=3", "has no effect on a search"),
     ],

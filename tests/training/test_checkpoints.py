@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from gembml import Gaussian, LearnerState, gaussian
+from gembml.training import InputError
 from gembml.training.checkpoints import Checkpoints
 
 # Orbax gives up on a damaged checkpoint while its other reads are under way, and forgets them.
@@ -139,8 +140,27 @@ def test_a_directory_that_orbax_left_half_written_is_ignored(saved, tmp_path):
     assert saved.steps() == [2, 3, 4]
 
 
-def test_a_checkpoint_of_another_network_is_not_taken(saved):
-    other = LearnerState(gaussian.around({"w": jnp.zeros(2)}, 0.0), optax.EmptyState())
-    restored, complaints = saved.restore(other)
-    assert restored is None
-    assert len(complaints) == 3
+def test_checkpoints_of_another_network_are_refused_and_stay(saved):
+    narrow = gaussian.around({"w": jnp.zeros((30, 4)), "b": jnp.zeros(3)}, 0.0)
+    for other in (
+        LearnerState(narrow, optax.adam(1e-3).init(narrow)),
+        LearnerState(state_of(0).prior, optax.EmptyState()),
+    ):
+        with pytest.raises(InputError, match=r"step 3 in .* was written by code with other arrays"):
+            saved.restore(other)
+    assert saved.steps() == [1, 2, 3]
+    restored, _ = saved.restore(state_of(0))
+    assert restored is not None
+    assert_same(restored.state, state_of(3))
+
+
+def test_reading_one_checkpoint_leaves_what_another_process_is_writing(saved, tmp_path):
+    unfinished = tmp_path / "checkpoints" / "4" / "state"
+    unfinished.mkdir(parents=True)
+    assert_same(saved.read(2, state_of(0)).state, state_of(2))
+    assert unfinished.exists()
+
+
+def test_what_is_carried_is_read_back(saved):
+    saved.save(4, state_of(4), 0.0, carried={"lost": [0.25]})
+    assert saved.read(4, state_of(0)).carried == {"lost": [0.25]}

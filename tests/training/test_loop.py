@@ -37,7 +37,7 @@ def random_walk(bad_step: int = -1, bad: str = "gradient") -> MetaLearner:
             mean = mean + poison
         norm = 1.0 + (poison if bad == "gradient" else 0.0)
         return LearnerState(Delta(mean), count + 1), Metrics(
-            jnp.asarray(norm), jnp.isfinite(norm + mean.sum()), jnp.float32(0.25)
+            jnp.asarray(norm), jnp.isfinite(norm + mean.sum()), jnp.where(count < 15, 0.5, 0.0)
         )
 
     return MetaLearner(init, update, lambda *_: None, delta.sample)
@@ -55,7 +55,7 @@ def run(
         on_evaluation(int(state.optimizer_state))
         return {"error": float(jnp.sum(state.prior.mean**2))}
 
-    options = {"checkpoint_every": 10, "seed": 7} | options
+    options = {"evaluate_every": 10, "checkpoint_every": 10, "seed": 7} | options
     state, seconds = train(
         learner or random_walk(),
         lambda key: jax.random.normal(key, (4, 3)),
@@ -64,7 +64,6 @@ def run(
         evaluate=evaluate,
         progress="error",
         steps_per_dispatch=5,
-        evaluate_every=10,
         **options,
     )
     assert seconds > 0
@@ -136,6 +135,18 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(whole, tmp_path, a
     assert_equals_whole(tmp_path, run(tmp_path), whole)
     printed = capsys.readouterr().out
     assert ("Resumed at meta-step 20 of 40." in printed) == (at == 30)
+
+
+def test_a_report_counts_lost_tasks_before_a_checkpoint_between_two_reports(tmp_path):
+    def die(step: int) -> None:
+        if step == 20:
+            raise KilledError
+
+    intervals = {"evaluate_every": 20, "checkpoint_every": 15}
+    with pytest.raises(KilledError):
+        run(tmp_path, on_evaluation=die, **intervals)
+    run(tmp_path, **intervals)
+    assert [row["lost_tasks"] for row in rows(tmp_path)] == [15 * 0.5 / 20, 0.0]
 
 
 def test_ctrl_c_saves_where_it_stops_and_the_run_goes_on_from_there(whole, tmp_path, capsys):
