@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -57,7 +58,7 @@ def label(algorithm: str) -> str:
     return LABELS.get(algorithm, algorithm)
 
 
-def look(algorithm: str) -> dict[str, str]:
+def look(algorithm: str) -> dict[str, Any]:
     """Colour and marker of an algorithm's curve, as arguments of ``plot``."""
     return {"color": COLOURS.get(algorithm, "0.4"), "marker": MARKERS.get(algorithm, "x")}
 
