@@ -13,7 +13,7 @@ log P(D | theta)   ``log_likelihood``           summed over the data, a scalar
 VI(Theta, D)       :class:`Inference`           the inner loop
 =================  ===========================  =============================================
 
-Everything is written for one task; :mod:`gembml.learner` holds the only ``vmap`` over tasks.
+Everything is written for one task; :mod:`gembml.learner` holds the ``vmap`` over tasks.
 """
 
 from collections.abc import Callable

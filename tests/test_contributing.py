@@ -12,6 +12,7 @@ import pytest
 from experiments.sinusoid_evaluation import make_experiment
 from experiments.sinusoid_presets import PRESETS, preset
 from gembml import ALGORITHMS
+from gembml.options import OptionError
 from tests import test_algorithms, toy
 
 NAME = "first_order_pmaml"
@@ -34,7 +35,7 @@ def printed() -> Iterator[dict[str, Any]]:
 
 
 def test_the_example_is_a_short_file_a_row_a_preset_a_config_and_a_test():
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 10
     assert len(BLOCKS[0].splitlines()) <= 80
 
 
@@ -63,7 +64,30 @@ def test_the_printed_task_distribution_trains(printed):
     np.testing.assert_allclose(slopes, slopes[0], rtol=1e-3)
 
 
+def test_the_printed_loader_divides_the_classes(printed, tmp_path):
+    for digit in range(5):
+        np.save(tmp_path / f"{digit}.npy", np.full((3, 4, 4, 1), digit, np.uint8))
+    splits = printed["load"](tmp_path)
+    assert [len(splits.names[part]) for part in ("train", "validation", "test")] == [2, 0, 3]
+    first = int(splits.names["test"][0])
+    assert (splits.test.images.shape, splits.test.images[0, 0, 0, 0, 0]) == ((3, 3, 4, 4, 1), first)
+    (tmp_path / "0.npy").unlink()
+    (tmp_path / "1.npy").unlink()
+    with pytest.raises(OptionError, match="at least 4 classes"):
+        printed["load"](tmp_path)
+
+
+def test_the_printed_environment_trains(printed):
+    assert bool(jnp.all(printed["rl_metrics"].finite))
+    environment = printed["cart"](10)
+    transition = environment.step(jnp.float32(0.5), jnp.zeros(2), jnp.ones(1))
+    np.testing.assert_allclose(transition.reward, -0.4, rtol=1e-6)
+
+
 @pytest.mark.parametrize("path", re.findall(r"`((?:gembml|experiments|tests)/[\w/]*\.?\w*)`", TEXT))
 def test_files_that_are_named_exist(path):
-    new = ("gembml/algorithms/first_order_pmaml.py", "gembml/tasks/lines.py")
+    new = {
+        *("gembml/algorithms/first_order_pmaml.py", "gembml/tasks/lines.py"),
+        *("gembml/tasks/digits.py", "gembml/tasks/cart.py"),
+    }
     assert (path in new) != (pathlib.Path(__file__).parents[1] / path).exists()

@@ -24,7 +24,7 @@ from tests.small_images import omniglot_archives, png
 
 TINY = (
     "--config.filters=4",
-    "--config.layers=2",
+    "--config.layers=1",
     "--config.meta_batch=2",
     "--config.queries=1",
     "--config.test_queries=1",
