@@ -24,6 +24,7 @@ from gembml.evaluation import (
     ci95,
     classification_metrics,
     expected_calibration_error,
+    expected_calibration_error_ci95,
     maximum_calibration_error,
 )
 from gembml.tasks.episodes import Episode, EpisodeShape, sample_episode
@@ -127,8 +128,10 @@ def measures(metrics: ClassificationMetrics, steps: tuple[int, ...]) -> dict[str
         "nll": nll.mean(axis=0),
         "nll_ci95": ci95(nll),
         "ece": expected_calibration_error(bins15),
+        "ece_ci95": expected_calibration_error_ci95(metrics.bins15),
         "mce": maximum_calibration_error(bins15),
         "ece_10_bins": expected_calibration_error(bins10),
+        "ece_10_bins_ci95": expected_calibration_error_ci95(metrics.bins10),
         "mce_10_bins": maximum_calibration_error(bins10),
     }
     return {

@@ -4,6 +4,7 @@ from gembml.evaluation.calibration import (
     Bins,
     bin_predictions,
     expected_calibration_error,
+    expected_calibration_error_ci95,
     maximum_calibration_error,
 )
 from gembml.evaluation.classification import ClassificationMetrics, classification_metrics
@@ -18,6 +19,7 @@ __all__ = [
     "ci95",
     "classification_metrics",
     "expected_calibration_error",
+    "expected_calibration_error_ci95",
     "maximum_calibration_error",
     "median_ci95",
     "regression_metrics",

@@ -58,6 +58,25 @@ def expected_calibration_error(bins: Bins) -> jax.Array:
     return jnp.sum(_weighted_gaps(bins), axis=-1) / jnp.sum(bins.count, axis=-1)
 
 
+def expected_calibration_error_ci95(bins: Bins, resamples: int = 1000) -> np.ndarray:
+    """Half the width of the ECE's 95% interval over tasks: 1.96 standard deviations, by bootstrap.
+
+    Tasks are drawn anew with replacement, from a fixed seed, and their predictions pooled.
+
+    Args:
+      bins: of each task, ``[tasks, ..., bins]``, at least 2 tasks.
+      resamples: how often.
+
+    Returns:
+      ``[...]``, in float64.
+    """
+    count, confidence, correct = (np.asarray(sums, np.float64) for sums in bins)
+    tasks = len(count)
+    drawn = np.random.default_rng(0).multinomial(tasks, np.full(tasks, 1 / tasks), resamples)
+    gaps = np.abs(np.tensordot(drawn, correct - confidence, 1)).sum(axis=-1)
+    return 1.96 * (gaps / np.tensordot(drawn, count, 1).sum(axis=-1)).std(axis=0, ddof=1)
+
+
 def maximum_calibration_error(bins: Bins) -> jax.Array:
     """MCE = max_m |acc(B_m) - conf(B_m)| over bins with n_m > 0, equation 5 of Guo et al. 2017."""
     return jnp.max(_weighted_gaps(bins) / jnp.maximum(bins.count, 1), axis=-1)

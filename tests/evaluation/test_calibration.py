@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from gembml.evaluation import (
     Bins,
     bin_predictions,
+    ci95,
     expected_calibration_error,
+    expected_calibration_error_ci95,
     maximum_calibration_error,
 )
 
@@ -36,6 +38,18 @@ def test_both_errors_by_hand():
     # |1/2 - 0.75| = 0.25 and |1 - 0.925| = 0.075, half of the predictions each.
     np.testing.assert_allclose(expected_calibration_error(bins), 0.1625, rtol=1e-5)
     np.testing.assert_allclose(maximum_calibration_error(bins), 0.25, rtol=1e-5)
+
+
+def test_the_interval_over_tasks_is_that_of_a_mean_where_no_gaps_cancel():
+    # Every task too sure in both bins: the ECE is the mean over tasks of their gaps.
+    generator = np.random.default_rng(1)
+    gaps = generator.uniform(0.1, 0.9, (400, 3, 2))  # tasks, steps, bins
+    bins = Bins(np.full(gaps.shape, 5.0), 5.0 * gaps, np.zeros(gaps.shape))
+    half = expected_calibration_error_ci95(bins)
+    assert half.shape == (3,)
+    np.testing.assert_allclose(half, ci95(gaps.mean(axis=-1)), rtol=0.1)
+    alike = jax.tree.map(lambda a: np.broadcast_to(a[:1], a.shape), bins)
+    np.testing.assert_allclose(expected_calibration_error_ci95(alike), 0.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("num_bins", [2, 10, 15, 20])

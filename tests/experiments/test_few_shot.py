@@ -84,6 +84,7 @@ def assert_measures(measures: dict[str, Any]) -> None:
     assert set(measures) == {
         *("accuracy", "accuracy_ci95", "nll", "nll_ci95"),
         *("ece", "mce", "ece_10_bins", "mce_10_bins"),
+        *("ece_ci95", "ece_10_bins_ci95"),
     }
     for values in measures.values():
         assert list(values) == ["0", "1", "2"]
