@@ -4,7 +4,7 @@
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
 # JOBS runs go on side by side, one core each (default 2). Runs live in runs/few_shot_cpu and go on
-# where they stopped. Training took about six hours of one core in all; tests, 20-way GEM-BML+'s of
+# where they stopped. Training took about nine hours of one core in all; tests, 20-way GEM-BML+'s of
 # over half an hour each, and figures come on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,10 +28,25 @@ commands() {
   for algorithm in gem_bml_plus gem_bml fomaml maml reptile; do
     echo "5_way_1_shot_all_rows $algorithm 0 --meta_steps=10000 --config.evaluate_every=10000"
   done
+  local seed
   for algorithm in gem_bml_plus maml; do
-    echo "5_way_1_shot_smooth $algorithm 0 --preset=smooth --meta_steps=10000" \
-      "--config.evaluate_every=10000"
+    for seed in 0 1 2; do
+      echo "5_way_1_shot_smooth $algorithm $seed --preset=smooth --meta_steps=10000" \
+        "--config.evaluate_every=10000"
+    done
   done
+  # What the smooth network does without the derivative through the inner loop.
+  echo "5_way_1_shot_smooth_first_order gem_bml_plus 0 --preset=smooth --meta_steps=10000" \
+    "--config.evaluate_every=10000 --config.second_pass=0"
+  echo "5_way_1_shot_smooth_first_order fomaml 0 --preset=smooth --meta_steps=10000" \
+    "--config.evaluate_every=10000"
+  # Half an hour of one core each.
+  echo "5_way_1_shot_40000_steps gem_bml_plus 0 --preset=smooth --meta_steps=40000" \
+    "--config.evaluate_every=10000"
+  echo "5_way_1_shot_40000_steps fomaml 0 --meta_steps=40000 --config.evaluate_every=10000"
+  # The paper's numbers as printed, of which as many tasks as 4,000 of the others' meta-steps have.
+  echo "5_way_1_shot_paper gem_bml_plus 0 --preset=paper --meta_steps=500 --config.meta_batch=32" \
+    "--config.evaluate_every=250"
   echo "20_way_1_shot_smooth gem_bml_plus 0 --preset=smooth --ways=20 --meta_steps=10000" \
     "--config.evaluate_every=10000 $mean"
   echo "20_way_1_shot_smooth maml 0 --preset=smooth --ways=20 --meta_steps=10000" \
@@ -44,7 +59,7 @@ commands() {
 
 failed=0
 commands | while read -r task algorithm seed flags; do
-  echo "--algorithm=$algorithm --seed=$seed $flags --config.filters=32 --config.meta_batch=4" \
+  echo "--algorithm=$algorithm --seed=$seed --config.filters=32 --config.meta_batch=4 $flags" \
     "--workdir=runs/few_shot_cpu/omniglot_$task/$algorithm/seed_$seed"
 done | xargs -P "$jobs" -I{} sh -c "$python -m experiments.few_shot {}" || failed=1
 run=runs/few_shot_cpu/omniglot_5_way_1_shot/gem_bml_plus/seed_0
