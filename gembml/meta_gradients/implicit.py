@@ -70,12 +70,14 @@ def _curvature_product(
         )
 
     def hessian(params: Params, data: Data, vector: Params) -> Params:
+        # Symmetric, so that reverse mode does, which is all that some networks have.
         descent = jax.grad(lambda p: -problem.log_likelihood(p, data))
-        return jax.jvp(descent, (params,), (vector,))[1]
+        return jax.vjp(descent, params)[1](vector)[0]
 
     def gauss_newton(params: Params, data: Data, vector: Params) -> Params:
         of_params = lambda p: outputs(p, data)  # noqa: E731  # pyright: ignore
-        _, moved = jax.jvp(of_params, (params,), (vector,))
-        return jax.vjp(of_params, params)[1](moved)[0]
+        values, pull = jax.vjp(of_params, params)
+        (moved,) = jax.linear_transpose(lambda u: pull(u)[0], values)(vector)
+        return pull(moved)[0]
 
     return hessian if curvature == "hessian" else gauss_newton

@@ -35,6 +35,8 @@ def normalise(
         return scale * x + bias
     axes = (1, 2, 3) if mode == "layer" else (0, 1, 2)
     reference = x[:num_reference] if mode == "support" and num_reference else x
+    # E x^2 - (E x)^2 needs one pass over x, and its gradient none but that of x itself.
     mean = jnp.mean(reference, axes, keepdims=True)
-    variance = jnp.mean(jnp.square(reference - mean), axes, keepdims=True)
-    return (x - mean) * (scale * jax.lax.rsqrt(variance + _EPSILON)) + bias
+    variance = jnp.mean(jnp.square(reference), axes, keepdims=True) - jnp.square(mean)
+    scale = scale * jax.lax.rsqrt(jnp.maximum(variance, 0.0) + _EPSILON)
+    return x * scale + (bias - mean * scale)
