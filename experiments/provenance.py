@@ -35,6 +35,10 @@ def _revision() -> dict[str, str]:
         return {}  # no checkout
 
 
+# Of the code as it was loaded: a checkout may change under a long run.
+_LOADED = _revision()
+
+
 def provenance() -> dict[str, Any]:
     """``device`` and ``versions`` for a ``results.json``, and ``revision`` in a git checkout."""
     device = jax.devices()[0]
@@ -52,5 +56,5 @@ def provenance() -> dict[str, Any]:
             "gembml": metadata.version("gembml"),
             **{package: metadata.version(package) for package in packages},
         },
-        **_revision(),
+        **_LOADED,
     }
