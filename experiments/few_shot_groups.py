@@ -11,6 +11,7 @@ from experiments.pooling import Curve, pool
 from experiments.report_groups import Group
 from experiments.report_inputs import Results
 from gembml import ALGORITHMS
+from gembml.options import OptionError
 
 
 class Task(NamedTuple):
@@ -91,10 +92,15 @@ def _completed(run: Results) -> dict[str, Any]:
 def _variant(run: Results, results: list[Results]) -> str:
     """The options, other than those with columns, in which an algorithm's runs differ.
 
-    Those by which its presets differ are named by the preset, if the run has all of one's.
+    Those by which its presets differ are named by the preset, if the run has all of one's. Runs of
+    ``paper``, which has little in common with the others, are compared among themselves.
     """
-    configs = [_completed(other) for other in results if other["algorithm"] == run["algorithm"]]
-    mine = _completed(run)
+    mine, printed = _completed(run), _is_printed(run)
+    configs = [
+        _completed(other)
+        for other in results
+        if other["algorithm"] == run["algorithm"] and _is_printed(other) == printed
+    ]
     fields = dict.fromkeys(field for config in configs for field in config)
     name, of_preset = _preset(run, mine)
     options = [
@@ -106,10 +112,23 @@ def _variant(run: Results, results: list[Results]) -> str:
     return ", ".join([name, *options] if name else options)
 
 
+def _is_printed(run: Results) -> bool:
+    """Whether a run has the preset ``paper``, with any number of filters."""
+    config = _completed(run)
+    try:
+        printed = preset("paper", run["algorithm"], run["dataset"], *task_of(run)[1:])
+    except OptionError:
+        return False
+    free = {"filters", "normalisation", "rotations", *_WITHOUT_EFFECT}
+    fields = dataclasses.asdict(printed).items()
+    return all(config.get(field) == value for field, value in fields if field not in free)
+
+
 def _preset(run: Results, config: dict[str, Any]) -> tuple[str, set[str]]:
     """What a run is called by its preset, and the options that tell it from the other one.
 
-    Of ``tuned``, which is called nothing, and ``smooth``; of neither if some options are neither's.
+    Of ``tuned``, which is called nothing, ``smooth`` and ``paper``; of none if some options are
+    none's.
     """
     if run["dataset"] != "omniglot" or run["algorithm"] not in ALGORITHMS:
         return "", set()
@@ -117,6 +136,8 @@ def _preset(run: Results, config: dict[str, Any]) -> tuple[str, set[str]]:
         dataclasses.asdict(preset(name, run["algorithm"], "omniglot", *task_of(run)[1:]))
         for name in ("tuned", "smooth")
     )
+    if _is_printed(run):
+        return "preset paper", set()
     differing = {field for field in tuned if tuned[field] != smooth[field]}
     if all(config.get(field) == smooth[field] for field in differing):
         return "preset smooth", differing

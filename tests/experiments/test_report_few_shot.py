@@ -150,9 +150,9 @@ def test_runs_that_differ_in_an_option_are_rows_that_say_so(tmp_path):
 
 
 def test_a_preset_is_named_in_place_of_its_options(tmp_path):
-    tuned, smooth = (
+    tuned, smooth, paper = (
         dataclasses.asdict(preset(name, "gem_bml_plus", "omniglot", 5, 1))
-        for name in ("tuned", "smooth")
+        for name in ("tuned", "smooth", "paper")
     )
     text = report(tmp_path, run(config=tuned), run(config=smooth))
     row(text, "GEM-BML+")
@@ -164,6 +164,9 @@ def test_a_preset_is_named_in_place_of_its_options(tmp_path):
     row(text, "GEM-BML+")
     text = report(tmp_path, run(config=tuned), run(config=smooth | {"second_pass": 0.1}))
     row(text, "GEM-BML+, second pass 0.1, max log std rise 0.01, activation silu")
+    text = report(tmp_path, run(config=tuned), run(config=paper | {"filters": 32}))
+    row(text, "GEM-BML+")
+    row(text, "GEM-BML+, preset paper")
 
 
 def test_seeds_with_and_without_an_option_at_its_default_are_pooled(tmp_path):
