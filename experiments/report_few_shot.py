@@ -181,7 +181,8 @@ def few_shot(results: list[Results], output: pathlib.Path) -> str:
     parts += [
         "Means over seeds ± half the 95% interval: over test tasks with one seed (an ECE's by "
         "bootstrap, if it was recorded), over seeds by Student's t with more. NLL in nats per "
-        "query; ECE and MCE pool the queries of all test tasks, in bins of equal width, and an MCE is often that of a bin with one or two queries. "
+        "query; ECE and MCE pool the queries of all test tasks, in bins of equal width, and an MCE "
+        "is often that of a bin with one or two queries. "
         "The letter beside a number says which statistics batch "
         f"norm used at test. {'; '.join(modes)}. “The same, support statistics only”: the same "
         "trained network, tested so. Rows with diverged seeds are means over the others. The "
