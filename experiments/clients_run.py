@@ -127,9 +127,10 @@ def train_with_clients(
                 state, metrics = update(progress.state, no_key, Message(*messages.swapaxes(0, 1)))
                 lost = lost + 1 if metrics.lost_tasks >= 1 else 0
                 if not metrics.finite or lost == _MOST_LOST:
+                    first = progress.step - max(lost - 1, 0)
                     raise DivergedError(
                         "The meta-gradient (under a cap, that of every task) or the prior is not "
-                        f"finite at meta-step {progress.step:,}; checkpoints before it are kept."
+                        f"finite from meta-step {first:,} on; the last checkpoints are kept."
                     )
                 seconds = progress.seconds + time.perf_counter() - began
                 progress = Progress(progress.step + 1, state, seconds)

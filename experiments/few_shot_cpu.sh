@@ -4,7 +4,7 @@
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
 # JOBS runs go on side by side, one core each (default 2). Runs live in runs/few_shot_cpu and go on
-# where they stopped. Training took about nine hours of one core in all; tests, 20-way GEM-BML+'s of
+# where they stopped. Training took about seven hours of one core in all; tests, 20-way GEM-BML+'s of
 # over half an hour each, and figures come on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,7 +37,7 @@ commands() {
     "--config.evaluate_every=10000 --config.second_pass=0"
   echo "5_way_1_shot_smooth_first_order fomaml 0 --preset=smooth --meta_steps=10000" \
     "--config.evaluate_every=10000"
-  # Half an hour of one core each.
+  # About half an hour of a core that is not idle.
   echo "5_way_1_shot_40000_steps gem_bml_plus 0 --preset=smooth --meta_steps=40000" \
     "--config.evaluate_every=10000"
   echo "5_way_1_shot_40000_steps fomaml 0 --meta_steps=40000 --config.evaluate_every=10000"

@@ -179,10 +179,11 @@ def few_shot(results: list[Results], output: pathlib.Path) -> str:
     names = {run["config"]["normalisation"] for run in results} | {"support", "not stated"}
     modes = [f"{MODES[name][0]}: {MODES[name][1]}" for name in MODES if name in names]
     parts += [
-        "Means over seeds ± half the 95% interval: over test tasks with one seed (an ECE's by "
-        "bootstrap, if it was recorded), over seeds by Student's t with more. NLL in nats per "
-        "query; ECE and MCE pool the queries of all test tasks, in bins of equal width, and an MCE "
-        "is often that of a bin with one or two queries. "
+        "Means over seeds ± half the 95% interval: over test tasks with one seed, over seeds by "
+        "Student's t with more; of an ECE with one seed, if recorded, 1.96 bootstrap deviations, "
+        "beside which gaps by chance raise one near 0. NLL in nats per query; ECE and MCE pool "
+        "the queries of all test tasks, in bins of equal width, and an MCE is often that of a bin "
+        "with one or two queries. "
         "The letter beside a number says which statistics batch "
         f"norm used at test. {'; '.join(modes)}. “The same, support statistics only”: the same "
         "trained network, tested so. Rows with diverged seeds are means over the others. The "

@@ -59,9 +59,11 @@ def expected_calibration_error(bins: Bins) -> jax.Array:
 
 
 def expected_calibration_error_ci95(bins: Bins, resamples: int = 1000) -> np.ndarray:
-    """Half the width of the ECE's 95% interval over tasks: 1.96 standard deviations, by bootstrap.
+    """1.96 standard deviations of the ECE over tasks, by bootstrap.
 
-    Tasks are drawn anew with replacement, from a fixed seed, and their predictions pooled.
+    Tasks are drawn anew with replacement, from a fixed seed, and their predictions pooled. It is
+    half a 95% interval where the ECE is far from 0. Near 0 it is not: gaps by chance do not cancel
+    and raise the ECE itself, for a calibrated classifier to some 0.003 with 600 tasks of 75.
 
     Args:
       bins: of each task, ``[tasks, ..., bins]``, at least 2 tasks.

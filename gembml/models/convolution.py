@@ -6,6 +6,7 @@ product (im2col) are the same sum; its gradients are matrix products too.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,9 @@ def matrix_product(x: jax.Array, weights: jax.Array, precision: str = "float32")
     accuracy = _precision(precision)
     if precision == "bfloat16":
         x, weights = x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16)
-    return _product(x.reshape(-1, x.shape[-1]), weights, accuracy).reshape(*x.shape[:-1], -1)
+    *batch, width = x.shape
+    rows = _product(x.reshape(math.prod(batch), width), weights, accuracy)
+    return rows.reshape(*batch, weights.shape[0])
 
 
 def _contract(a: jax.Array, b: jax.Array, axes: tuple[int, int], precision: lax.Precision):
@@ -54,10 +57,10 @@ def _forward(x: jax.Array, weights: jax.Array, precision: lax.Precision):
 
 
 def _backward(precision: lax.Precision, operands: tuple[jax.Array, jax.Array], dy: jax.Array):
-    """Of x and of the weights, which is the product whose transposed operand is the narrower one.
+    """Gradients of x and of the weights; for the latter, whichever order transposes less.
 
-    XLA on a CPU copies that operand into the other order, together with all the elementwise work
-    that made it, at a tenth of the usual speed. JAX's own rule has it transpose ``dy`` always.
+    XLA on a CPU writes the transposed operand in a loop with all the elementwise work that made it,
+    at a tenth of the usual speed. By JAX's own rule that operand is always ``dy``.
     """
     x, weights = operands
     if x.shape[1] < weights.shape[0]:
@@ -115,7 +118,8 @@ def convolve(
     """A 3 x 3 convolution with padding SAME: ``x [n, H, W, C]`` -> ``[n, H', W', features]``.
 
     ``kernel`` is ``[features, 3, 3, C]``: its gradient is then a matrix product in the order that
-    CPUs run at full speed, [features, n H' W'] times [n H' W', 9 C] (the other order: two thirds).
+    CPUs run at full speed, [features, n H' W'] times [n H' W', 9 C] (the other order: two thirds);
+    where 9 C < features, as in a first layer, :func:`matrix_product` takes the other.
 
     Raises:
       OptionError: there is no such form or precision.

@@ -35,8 +35,12 @@ def normalise(
         return scale * x + bias
     axes = (1, 2, 3) if mode == "layer" else (0, 1, 2)
     reference = x[:num_reference] if mode == "support" and num_reference else x
-    # E x^2 - (E x)^2 needs one pass over x, and its gradient none but that of x itself.
-    mean = jnp.mean(reference, axes, keepdims=True)
-    variance = jnp.mean(jnp.square(reference), axes, keepdims=True) - jnp.square(mean)
+    # E d^2 - (E d)^2 needs one pass over x, and its gradient none but that of x itself; d is the
+    # distance to one pixel, so that a mean far above the deviation costs no digits.
+    first = tuple(slice(None) if axis not in axes else slice(1) for axis in range(4))
+    shift = jax.lax.stop_gradient(reference[first])
+    moved = reference - shift
+    offset = jnp.mean(moved, axes, keepdims=True)
+    variance = jnp.mean(jnp.square(moved), axes, keepdims=True) - jnp.square(offset)
     scale = scale * jax.lax.rsqrt(jnp.maximum(variance, 0.0) + _EPSILON)
-    return x * scale + (bias - mean * scale)
+    return (x - shift) * scale + (bias - offset * scale)

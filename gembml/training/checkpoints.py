@@ -108,6 +108,15 @@ class Checkpoints:
         """
         directory = self._directory / str(step)
         about = json.loads((directory / _ABOUT).read_text())
+        self._check_arrays(step, about, template)
+        with _checkpointer() as checkpointer:
+            state = checkpointer.restore(directory / "state", _on_host(template))
+        if _digest(state) != about["sha256"]:
+            raise ValueError("its checksum does not match")
+        return Restored(step, state, float(about["seconds"]), about.get("carried"))
+
+    def _check_arrays(self, step: int, about: dict[str, Any], template: Any) -> None:
+        """Refuse a checkpoint that is not of arrays like those of ``template``; old ones may be."""
         saved, wanted = about.get("arrays"), _arrays(template)
         if saved is not None and saved != wanted:
             differ = [(a, b) for a, b in zip(saved, wanted, strict=False) if a != b]
@@ -117,11 +126,6 @@ class Checkpoints:
                 f"other arrays ({' '.join(there)} there, {' '.join(here)} here): use that code, or "
                 "another directory."
             )
-        with _checkpointer() as checkpointer:
-            state = checkpointer.restore(directory / "state", _on_host(template))
-        if _digest(state) != about["sha256"]:
-            raise ValueError("its checksum does not match")
-        return Restored(step, state, float(about["seconds"]), about.get("carried"))
 
     def restore(self, template: Any) -> tuple[Restored | None, list[str]]:
         """The newest checkpoint that reads back right, and a sentence for each that does not.
@@ -130,8 +134,15 @@ class Checkpoints:
         and must be free to write there. So it is for the process that trains, and none else.
 
         Raises:
-          InputError: if the newest holds other arrays than ``template``; nothing is moved.
+          InputError: if one holds other arrays than ``template``; nothing is moved. (One of a
+            version that did not record its arrays is taken to be damaged.)
         """
+        for step in self.steps():
+            try:
+                about = json.loads((self._directory / str(step) / _ABOUT).read_text())
+            except ValueError:
+                continue  # damaged: below
+            self._check_arrays(step, about, template)
         complaints = []
         for path in sorted(self._directory.glob("*")):
             if path.name.isdigit() and not (path / _ABOUT).exists():
@@ -140,8 +151,6 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 return self.read(step, template), complaints
-            except InputError:
-                raise
             # A damaged file can surface as any error of any layer below.
             except Exception as error:
                 reason = str(error).split("\n", maxsplit=1)[0][:200]

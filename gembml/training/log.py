@@ -43,7 +43,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 def lost_tasks(rows: list[dict[str, float]]) -> float:
-    """Of all tasks of training, the share whose meta-gradient counted as zero."""
+    """Of all tasks up to the last row, the share whose meta-gradient counted as zero."""
     step = lost = 0.0
     for row in rows:
         lost += row.get("lost_tasks", 0.0) * (row["step"] - step)

@@ -56,7 +56,10 @@ def drive(
     """
     team = distributed.team()
     start = program.init()
-    checkpoints = Checkpoints(directory / "checkpoints") if team.first else None
+    checkpoints = None
+    if team.first:
+        directory.mkdir(parents=True, exist_ok=True)
+        checkpoints = Checkpoints(directory / "checkpoints")
     step, state, seconds, carried = _restore(checkpoints, start, num_meta_steps)
     state = distributed.replicate(state, mesh)
 

@@ -108,7 +108,7 @@ class OneRun:
                 named = f", first in task {task}, {self._task(step, task)}"
                 raise TaskFailedError(_diverged(self._seed, step, named))
             raise DivergedError(_diverged(self._seed, step))
-        self._lost_tasks.append(float(np.mean(metrics.lost_tasks)))
+        self._lost_tasks += np.asarray(metrics.lost_tasks, np.float64).tolist()
 
     def _task(self, step: int, number: int) -> str:
         """What meta-step ``step`` drew as this task."""
@@ -215,7 +215,7 @@ class ManySeeds:
 
     def check(self, first_step: int, state: ManyState, metrics: Metrics) -> None:  # noqa: ARG002
         """Count the tasks that were lost; a run that diverged is marked in the state."""
-        self._lost_tasks.append(np.asarray(metrics.lost_tasks, np.float64).mean(axis=1))
+        self._lost_tasks += list(np.asarray(metrics.lost_tasks, np.float64).T)
 
     def over(self, state: ManyState) -> bool:
         """Whether every run has diverged."""
@@ -231,7 +231,7 @@ class ManySeeds:
             self._logs.append(MetricsLog(below, step))
 
     def carried(self) -> list[list[float]]:
-        """The tasks that were lost since the last report, by dispatch and run."""
+        """The tasks that were lost since the last report, by meta-step and run."""
         return [lost.tolist() for lost in self._lost_tasks]
 
     def report(self, step: int, state: ManyState, metrics: Metrics, seconds: float) -> str:

@@ -44,3 +44,30 @@ def test_scale_and_bias_come_after_and_support_without_a_number_is_transductive(
     scaled = normalise(X, SCALE, BIAS, mode="support")
     np.testing.assert_allclose(scaled, SCALE * plain + BIAS, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(normalise(X, SCALE, BIAS, mode="none"), SCALE * X + BIAS)
+
+
+@pytest.mark.parametrize("mode", ["transductive", "support", "layer"])
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_a_mean_far_above_the_deviation_costs_no_digits(mode, mean):
+    x = np.float32(mean) + np.float32(0.1) * np.asarray(X, np.float32)
+
+    def of(x: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.sin(normalise(x, SCALE, BIAS, mode=mode, num_reference=2)))
+
+    axes = (1, 2, 3) if mode == "layer" else (0, 1, 2)
+    reference = x[:2] if mode == "support" else x
+    wide = np.asarray(reference, np.float64)
+    variance = wide.var(axes, keepdims=True) + 1e-3
+    expected = (x - wide.mean(axes, keepdims=True)) / np.sqrt(variance) * SCALE + BIAS
+    y = normalise(x, SCALE, BIAS, mode=mode, num_reference=2)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    # As of numbers around 0, which lose nothing; but the rounding of x itself, 1e-7 of 100.
+    near = np.asarray(x - np.float32(mean), np.float32)
+    np.testing.assert_allclose(jax.grad(of)(x), jax.grad(of)(near), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["transductive", "support", "layer"])
+def test_a_constant_image_is_its_bias_and_has_a_small_gradient(mode):
+    x = jnp.full((3, 2, 2, 2), 1000.3)
+    y = normalise(x, jnp.ones(2), BIAS, mode=mode, num_reference=1)
+    np.testing.assert_allclose(y, np.broadcast_to(BIAS, y.shape), atol=1e-3)

@@ -140,14 +140,19 @@ def test_a_directory_that_orbax_left_half_written_is_ignored(saved, tmp_path):
     assert saved.steps() == [2, 3, 4]
 
 
-def test_checkpoints_of_another_network_are_refused_and_stay(saved):
+def test_checkpoints_of_another_network_are_refused_and_stay(saved, tmp_path):
+    whole = (tmp_path / "checkpoints" / "3" / "about.json").read_text()
     narrow = gaussian.around({"w": jnp.zeros((30, 4)), "b": jnp.zeros(3)}, 0.0)
     for other in (
         LearnerState(narrow, optax.adam(1e-3).init(narrow)),
         LearnerState(state_of(0).prior, optax.EmptyState()),
     ):
-        with pytest.raises(InputError, match=r"step 3 in .* was written by code with other arrays"):
+        with pytest.raises(InputError, match=r"step 1 in .* was written by code with other arrays"):
             saved.restore(other)
+        truncate(saved_about := tmp_path / "checkpoints" / "3" / "about.json")
+        with pytest.raises(InputError, match=r"step 1 in .* was written by code with other arrays"):
+            saved.restore(other)
+        saved_about.write_text(whole)
     assert saved.steps() == [1, 2, 3]
     restored, _ = saved.restore(state_of(0))
     assert restored is not None
