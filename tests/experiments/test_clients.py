@@ -1,5 +1,6 @@
 """Training with client processes: what is sent, that it equals one process, and lost clients."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -18,13 +19,14 @@ import pytest
 
 from experiments import clients_run
 from experiments.client_fleet import Fleet, gather
-from experiments.client_process import ClientOptions, client_loop, draw_tasks
+from experiments.client_process import ClientOptions, client_loop, draw_tasks, make_answer
 from experiments.clients_run import run_clients, server_learner
 from experiments.frames import Channel, FrameError, Kind, frame_bytes
 from experiments.sinusoid_evaluation import make_problem
 from experiments.sinusoid_presets import SinusoidConfig
-from gembml import ALGORITHMS, meta_learner, ravel
+from gembml import ALGORITHMS, Gaussian, meta_learner, ravel
 from gembml.builders import meta_optimizer
+from gembml.data_free import Message, server_gradient
 from gembml.training import LostClientError
 from gembml.training.checkpoints import Checkpoints
 from tests.programs import ROOT
@@ -32,7 +34,6 @@ from tests.programs import ROOT
 CLIENTS, TASKS, SEED, META_STEPS = 2, 2, 7, 20
 SMALL = {
     "inner_steps": 3,
-    "query_steps": 2,
     "hidden_units": 4,
     "hidden_layers": 1,
     "kl_weight": 0.1,
@@ -53,6 +54,42 @@ def channels(timeout: float | None = None) -> tuple[Channel, Channel]:
 
 def client(number: int) -> ClientOptions:
     return ClientOptions(number, "gem_bml_plus", "default", CONFIG, TASKS, SEED)
+
+
+_SGD = {"inner_optimizer": "sgd", "inner_learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("before", "changes"),
+    [
+        ({}, {"query_steps": 1}),
+        (_SGD, {"later_rate": 0.5}),
+        (_SGD, {"second_pass": 0.1}),
+    ],
+    ids=["query_steps", "later_rate", "second_pass"],
+)
+def test_messages_are_the_meta_gradients_of_the_clients_tasks_by_all_options(before, changes):
+    def gradients(options: dict) -> tuple[np.ndarray, np.ndarray]:
+        of_client = client(1)._replace(config=dataclasses.replace(CONFIG, **options))
+        row, problem = ALGORITHMS["gem_bml_plus"], ravel(make_problem(of_client.config)[1])
+        parts = row.build(problem, of_client.config)
+        prior = parts.family.init(jax.random.key(0), problem.init)
+
+        @jax.jit
+        def both(step: jax.Array) -> tuple[Gaussian, Gaussian]:
+            sent = make_answer(of_client)(step, jnp.stack(prior)).reshape(TASKS, 2, -1)
+            of_message = lambda m: server_gradient(prior, Message(*m), objective="L2")  # noqa: E731
+            expected = jax.vmap(parts.meta_gradient, in_axes=(0, None, 0))
+            keys, tasks = draw_tasks(of_client)(step)
+            return jax.vmap(of_message)(sent), expected(keys, prior, tasks)
+
+        ours, expected = map(jnp.stack, both(jnp.uint32(3)))
+        return np.asarray(ours), np.asarray(expected)
+
+    ours, expected = gradients(before | changes)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4 * scale)
+    assert np.abs(ours - gradients(before)[0]).max() > 1e-2 * scale
 
 
 def prior_of_one_process():
