@@ -7,6 +7,7 @@ product (im2col) are the same sum; its gradients are matrix products too.
 
 import functools
 import math
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def matrix_product(x: jax.Array, weights: jax.Array, precision: str = "float32")
     if precision == "bfloat16":
         x, weights = x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16)
     *batch, width = x.shape
-    rows = _product(x.reshape(math.prod(batch), width), weights, accuracy)
+    rows = cast(jax.Array, _product(x.reshape(math.prod(batch), width), weights, accuracy))
     return rows.reshape(*batch, weights.shape[0])
 
 
