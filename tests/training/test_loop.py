@@ -13,7 +13,7 @@ import pytest
 
 from gembml import Delta, LearnerState, MetaLearner, delta
 from gembml.base import Metrics
-from gembml.training import DivergedError, InterruptedRunError, read_metrics, train
+from gembml.training import DivergedError, InterruptedRunError, lost_tasks, read_metrics, train
 
 # Orbax gives up on a damaged checkpoint while its other reads are under way, and forgets them.
 pytestmark = [
@@ -199,3 +199,9 @@ def test_divergence_before_the_first_checkpoint_says_so(tmp_path):
     with pytest.raises(DivergedError, match="no checkpoint yet"):
         run(tmp_path, random_walk(bad_step=3))
     assert checkpointed(tmp_path) == {}
+
+
+def test_lost_tasks_are_weighed_by_the_meta_steps_of_their_rows():
+    assert lost_tasks([]) == 0.0
+    found = lost_tasks([{"step": 10, "lost_tasks": 0.0}, {"step": 12, "lost_tasks": 0.9}])
+    assert found == pytest.approx(0.9 * 2 / 12)
