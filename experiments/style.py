@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,4 +88,7 @@ def figure(path: pathlib.Path, width: float, height: float) -> Iterator[Figure]:
     ):
         drawing = Figure(figsize=(width, height), layout="constrained")
         yield drawing
-        drawing.savefig(path)
+        with warnings.catch_warnings():
+            # Matplotlib's remark on a busy machine, where the best place takes it over a second.
+            warnings.filterwarnings("ignore", 'Creating legend with loc="best"')
+            drawing.savefig(path)

@@ -147,7 +147,8 @@ def test_a_study_of_what_is_no_finished_run_is_refused(exploration_study, whole,
     ):
         finished = exploration_study.run(f"--run={run}", f"--workdir={tmp_path / 'study'}")
         assert finished.code == 2
-        assert finished.stderr.startswith("error: --run")
+        assert finished.stderr.startswith("error: ")
+        assert str(run) in finished.stderr
         assert sentence in finished.stderr
         assert finished.stderr.count("\n") == 1
     assert not (tmp_path / "study").exists()
