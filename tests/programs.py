@@ -18,7 +18,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 ROOT = pathlib.Path(__file__).parents[1]
-_TIMEOUT_SECONDS = 300
+# That nothing hangs, with room for a machine that stands still for minutes.
+_TIMEOUT_SECONDS = 600
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 # Each program, and its config if it has --config flags.
 _CONFIGS = {
@@ -45,18 +46,34 @@ class Running:
 
     def __init__(self, server: "Programs", pid: int, out: pathlib.Path, err: pathlib.Path) -> None:
         self._server, self._pid, self._out, self._err = server, pid, out, err
+        self._code: int | None = None
 
     def send(self, signal_number: int) -> None:
         os.kill(self._pid, signal_number)
 
     def wait(self) -> Finished:
+        """Wait until the program ends."""
+        self._poll(self._ended)
+        assert self._code is not None
+        return Finished(self._code, self._out.read_text(), self._err.read_text())
+
+    def wait_for(self, path: pathlib.Path) -> None:
+        """Wait until the program, which goes on, has made a file or folder."""
+        self._poll(lambda: path.exists() or self._ended(), every=0.005)
+        assert path.exists(), f"the program ended without {path}: {self._err.read_text()}"
+
+    def _ended(self) -> bool:
+        if self._code is None:
+            self._code = self._server.ask({"pid": self._pid})["code"]
+        return self._code is not None
+
+    def _poll(self, done: Callable[[], bool], every: float = 0.02) -> None:
         deadline = time.monotonic() + _TIMEOUT_SECONDS
-        while (code := self._server.ask({"pid": self._pid})["code"]) is None:
+        while not done():
             if time.monotonic() > deadline:
                 self.send(signal.SIGKILL)
-                raise TimeoutError(f"the program did not end: {self._err.read_text()}")
-            time.sleep(0.02)
-        return Finished(code, self._out.read_text(), self._err.read_text())
+                raise TimeoutError(f"the program took too long: {self._err.read_text()}")
+            time.sleep(every)
 
 
 class Programs:

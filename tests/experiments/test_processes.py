@@ -14,7 +14,7 @@ import pytest
 
 from gembml.training import read_metrics
 from tests.experiments.test_command_line import SHORT, assert_refused
-from tests.experiments.test_sinusoid import TINY, wait_for
+from tests.experiments.test_sinusoid import TINY
 from tests.programs import Programs, Running
 
 STEPS = 30
@@ -145,7 +145,7 @@ def test_a_lost_process_stops_the_other_and_the_run_goes_on_with_any_number(
     programs, whole, tmp_path, killed, then
 ):
     processes = start_two(programs, tmp_path / "run")
-    wait_for(tmp_path / "run_0" / "checkpoints" / "5" / "about.json")
+    processes[0].wait_for(tmp_path / "run_0" / "checkpoints" / "5" / "about.json")
     processes[killed].send(signal.SIGKILL)
     began = time.monotonic()
     survivor = processes[1 - killed].wait()
@@ -167,7 +167,7 @@ def test_a_lost_process_stops_the_other_and_the_run_goes_on_with_any_number(
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_process_that_falls_silent_counts_as_lost(programs, tmp_path, stopped):
     processes = start_two(programs, tmp_path / "run", "--lost_after=5")
-    wait_for(tmp_path / "run_0" / "checkpoints" / "5" / "about.json")
+    processes[0].wait_for(tmp_path / "run_0" / "checkpoints" / "5" / "about.json")
     processes[stopped].send(signal.SIGSTOP)
     began = time.monotonic()
     survivor = processes[1 - stopped].wait()
@@ -183,7 +183,7 @@ def test_a_process_that_falls_silent_counts_as_lost(programs, tmp_path, stopped)
 
 def test_ctrl_c_in_one_process_stops_both_after_saving(programs, tmp_path):
     processes = start_two(programs, tmp_path / "run")
-    wait_for(tmp_path / "run_0" / "checkpoints" / "5")
+    processes[0].wait_for(tmp_path / "run_0" / "checkpoints" / "5")
     processes[1].send(signal.SIGINT)
     first, second = (process.wait() for process in processes)
     assert (first.code, second.code) == (130, 130), (first.stderr, second.stderr)

@@ -5,7 +5,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -74,13 +73,6 @@ def start(programs: Programs, workdir: pathlib.Path) -> Running:
     return programs.start(*TINY, f"--meta_steps={STEPS}", f"--workdir={workdir}")
 
 
-def wait_for(path: pathlib.Path) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.002)
-
-
 def assert_equals(workdir: pathlib.Path, whole: pathlib.Path) -> None:
     """Bit for bit, but for what the clock and the directory's name say."""
 
@@ -142,7 +134,7 @@ def test_a_run_killed_at_any_moment_ends_where_an_uninterrupted_one_ends(
     programs, whole, tmp_path, after
 ):
     running = start(programs, tmp_path)
-    wait_for(tmp_path / "checkpoints" / str(after))  # which may be half written
+    running.wait_for(tmp_path / "checkpoints" / str(after))  # which may be half written
     running.send(signal.SIGKILL)
     assert running.wait().code == -signal.SIGKILL
     assert not (tmp_path / "results.json").exists()
@@ -153,7 +145,7 @@ def test_a_run_killed_at_any_moment_ends_where_an_uninterrupted_one_ends(
 
 def test_ctrl_c_saves_exits_with_130_and_the_same_command_goes_on(programs, whole, tmp_path):
     running = start(programs, tmp_path)
-    wait_for(tmp_path / "checkpoints" / "10")
+    running.wait_for(tmp_path / "checkpoints" / "10")
     running.send(signal.SIGINT)
     stopped = running.wait()
     assert stopped.code == 130, stopped
@@ -168,7 +160,7 @@ def test_ctrl_c_saves_exits_with_130_and_the_same_command_goes_on(programs, whol
 
 def test_a_damaged_newest_checkpoint_is_reported_and_the_run_goes_on(programs, whole, tmp_path):
     running = start(programs, tmp_path)
-    wait_for(tmp_path / "checkpoints" / "20" / "about.json")
+    running.wait_for(tmp_path / "checkpoints" / "20" / "about.json")
     running.send(signal.SIGKILL)
     running.wait()
     newest = max(int(path.parent.name) for path in (tmp_path / "checkpoints").glob("*/about.json"))

@@ -67,7 +67,21 @@ def test_a_mean_far_above_the_deviation_costs_no_digits(mode, mean):
 
 
 @pytest.mark.parametrize("mode", ["transductive", "support", "layer"])
-def test_a_constant_image_is_its_bias_and_has_a_small_gradient(mode):
-    x = jnp.full((3, 2, 2, 2), 1000.3)
-    y = normalise(x, jnp.ones(2), BIAS, mode=mode, num_reference=1)
-    np.testing.assert_allclose(y, np.broadcast_to(BIAS, y.shape), atol=1e-3)
+@pytest.mark.parametrize("value", [0.0, 1000.3])
+def test_constant_images_are_their_bias_and_so_is_their_gradient(mode, value):
+    def of(x: jax.Array) -> jax.Array:
+        return normalise(x, jnp.ones(2), BIAS, mode=mode, num_reference=1)
+
+    x = jnp.full((3, 2, 2, 2), value)
+    np.testing.assert_array_equal(of(x), np.broadcast_to(BIAS, x.shape))
+    cotangent = jax.random.normal(jax.random.key(1), x.shape)
+    found = jax.vjp(of, x)[1](cotangent)[0]
+    # The variance is at its minimum: what is left is x less its mean, over sqrt(1e-3).
+    axes = (1, 2, 3) if mode == "layer" else (0, 1, 2)
+    images = 1 if mode == "support" else 3
+    reference = jnp.arange(3)[:, None, None, None] < images
+    per_value = np.sum(cotangent, axes, keepdims=True) / np.prod(
+        [images if axis == 0 else x.shape[axis] for axis in axes]
+    )
+    expected = (cotangent - per_value * (1 if mode == "layer" else reference)) / np.sqrt(1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
