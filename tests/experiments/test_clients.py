@@ -27,7 +27,7 @@ from experiments.sinusoid_presets import SinusoidConfig
 from gembml import ALGORITHMS, Gaussian, meta_learner, ravel
 from gembml.builders import meta_optimizer
 from gembml.data_free import Message, server_gradient
-from gembml.training import LostClientError
+from gembml.training import DivergedError, LostClientError
 from gembml.training.checkpoints import Checkpoints
 from tests.programs import ROOT
 
@@ -138,11 +138,11 @@ class Threads(Fleet):
         return super().ask(step, theta)
 
 
-def run_with_threads(workdir: pathlib.Path):
+def run_with_threads(workdir: pathlib.Path, **changes: float):
     return run_clients(
         "gem_bml_plus",
         "default",
-        CONFIG,
+        dataclasses.replace(CONFIG, **changes),  # type: ignore[arg-type]
         clients=CLIENTS,
         tasks_per_client=TASKS,
         seed=SEED,
@@ -173,6 +173,19 @@ def test_a_lost_client_ends_the_run_which_goes_on_to_what_one_process_with_all_d
     for found, right in zip(*map(jax.tree.leaves, (restored.state.prior, expected)), strict=True):
         # Adam divides by the gradient's size: rounding of small gradients is felt in full.
         np.testing.assert_allclose(found, right, rtol=1e-3, atol=1e-3)
+
+
+def test_meta_steps_that_lose_every_task_end_the_run_at_their_first(tmp_path, monkeypatch):
+    class NothingFinite(Threads):
+        def ask(self, step, theta):
+            answers = super().ask(step, theta)
+            return answers if step in (0, 3) else np.full_like(answers, np.nan)
+
+    monkeypatch.setattr(clients_run, "Fleet", NothingFinite)
+    monkeypatch.setattr(clients_run, "_MOST_LOST", 3)
+    # Not of steps 1 and 2, which are one too few.
+    with pytest.raises(DivergedError, match="not finite from meta-step 4 on"):
+        run_with_threads(tmp_path, max_meta_gradient_norm=1.0)
 
 
 def test_client_processes_send_what_is_printed_and_a_killed_one_ends_the_program(tmp_path):

@@ -48,7 +48,7 @@ def random_walk(bad_step: int = STEPS, bad_runs: Callable = lambda start: False)
         bad = (count == bad_step) & bad_runs(start)
         # The prior stays finite: what is lost must be remembered, not seen.
         norm = jnp.where(bad, jnp.inf, 1.0)
-        metrics = Metrics(norm, jnp.isfinite(norm), jnp.float32(0.25))
+        metrics = Metrics(norm, jnp.isfinite(norm), jnp.where(count < 15, 0.5, 0.0))
         return LearnerState(Delta(mean), (start, count + 1)), metrics
 
     return MetaLearner(init, update, lambda *_: None, delta.sample)
@@ -62,6 +62,7 @@ def run(
     directory: pathlib.Path,
     learner: MetaLearner | None = None,
     evaluate: Callable[[LearnerState], dict[str, float]] = error_of,
+    **intervals: int,
 ) -> list[SeedRun]:
     return train_seeds(
         learner or random_walk(),
@@ -69,7 +70,7 @@ def run(
         seeds=SEEDS,
         directory=directory,
         evaluate=evaluate,
-        **OPTIONS,
+        **OPTIONS | intervals,
     )
 
 
@@ -138,6 +139,14 @@ def test_a_killed_and_resumed_program_equals_an_uninterrupted_one(whole, tmp_pat
         run(tmp_path, evaluate=killed)
     assert_same(run(tmp_path), whole)
     assert "Resumed at meta-step 10 of 20." in capsys.readouterr().out
+
+
+def test_lost_tasks_before_a_checkpoint_between_two_reports_count_after_a_resume(tmp_path):
+    intervals = {"evaluate_every": 20, "checkpoint_every": 15}
+    with pytest.raises(RuntimeError):
+        run(tmp_path, evaluate=killed, **intervals)
+    for result in run(tmp_path, **intervals):
+        assert [row["lost_tasks"] for row in rows(result.directory)] == [15 * 0.5 / 20]
 
 
 def first_start_of(seed: int) -> float:
