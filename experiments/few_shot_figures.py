@@ -175,7 +175,8 @@ def _diagram(axes: Axes, label: str, bins: dict[str, list[float | None]]) -> Non
         fontsize=7.5,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
     )
-    axes.set_title(textwrap.fill(label, _TITLE_WIDTH), fontsize=9)
+    lines = [textwrap.fill(line, _TITLE_WIDTH) for line in label.splitlines()]
+    axes.set_title("\n".join(lines), fontsize=9)
     axes.set(xlim=(0, 1), ylim=(0, 1), yticks=[0, 0.5, 1])
 
 

@@ -14,7 +14,7 @@ from gembml.base import Distribution, Key, Params
 from gembml.gaussian import Gaussian
 from gembml.models import CNN
 from gembml.models.cnn import flipout, local_reparameterization
-from gembml.options import OptionError
+from gembml.options import OptionError, positive
 from gembml.tasks.episodes import (
     Episode,
     EpisodeShape,
@@ -74,8 +74,13 @@ def make_problem(data: ImageClasses, config: FewShotConfig) -> Problem:
     """The problem of classifying episodes of ``data``'s classes.
 
     Raises:
-      OptionError: for a convolution that does not have the precision.
+      OptionError: for a convolution, or a second pass, that does not have the precision.
     """
+    if positive(config.second_pass) and config.precision != "float32":
+        raise OptionError(
+            "config.second_pass needs config.precision=float32, not "
+            f"{config.precision}: it divides a small difference, which is lost in rounding."
+        )
     if config.convolution == "direct" and config.precision == "bfloat16":
         raise OptionError(
             "config.precision=bfloat16 needs config.convolution=im2col: XLA's own convolution "

@@ -19,29 +19,40 @@ run() { # NAME FLAG...
   shift
   [ -f "$directory/results.json" ] && return 0
   # shellcheck disable=SC2086
-  "$python" -m experiments.few_shot "$@" $common --workdir="$directory" || failed=1
+  "$python" -m experiments.few_shot $common "$@" --workdir="$directory" || failed=1
 }
 
 failed=0
 for seed in $(seq 0 $((seeds - 1))); do
   for task in "5 1 32 3" "20 1 16 5" "5 5 32 3" "20 5 16 5"; do
     read -r ways shots batch steps <<<"$task"
-    for algorithm in gem_bml_plus fomaml maml reptile; do
+    # Posteriors' means alone at 20 ways, as chosen on validation classes (BUILD_NOTES.md).
+    mean=""
+    [ "$ways" = 5 ] || mean="--config.test_std_multiplier=0"
+    for algorithm in gem_bml_plus gem_bml fomaml maml reptile; do
       # Reptile's preset has 5 steps on either set.
       flags="--config.meta_batch=$batch --config.queries=15"
       [ "$algorithm" = reptile ] || flags="$flags --config.inner_steps=$steps"
+      [[ "$algorithm" != gem_* ]] || flags="$flags $mean"
       # shellcheck disable=SC2086
       run "omniglot_${ways}_way_${shots}_shot/$algorithm/seed_$seed" --dataset=omniglot \
         --split=random_1200 --ways="$ways" --shots="$shots" --algorithm="$algorithm" \
         --seed="$seed" $flags
     done
-    # With the derivative through one inner step.
+    # With the derivative through one inner step, which the second pass has from a small difference.
     for algorithm in gem_bml_plus maml; do
+      flags="--config.meta_batch=$batch --config.queries=15 --config.precision=float32"
+      [ "$algorithm" = maml ] || flags="$flags $mean"
+      # shellcheck disable=SC2086
       run "omniglot_${ways}_way_${shots}_shot_smooth/$algorithm/seed_$seed" --dataset=omniglot \
         --split=random_1200 --ways="$ways" --shots="$shots" --algorithm="$algorithm" \
-        --preset=smooth --seed="$seed" --config.meta_batch="$batch" --config.queries=15
+        --preset=smooth --seed="$seed" $flags
     done
   done
+  # What the lower precision costs.
+  run "omniglot_5_way_1_shot_float32/gem_bml_plus/seed_$seed" --dataset=omniglot \
+    --split=random_1200 --ways=5 --shots=1 --algorithm=gem_bml_plus --seed="$seed" \
+    --config.meta_batch=32 --config.queries=15 --config.inner_steps=3 --config.precision=float32
   if [ -d "${GEMBML_DATA_DIR:-}/mini_imagenet" ]; then
     for algorithm in gem_bml_plus gem_bml amortized_bml fomaml maml reptile; do
       run "mini_imagenet_5_way_1_shot/$algorithm/seed_$seed" --dataset=mini_imagenet \

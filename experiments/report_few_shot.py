@@ -126,21 +126,25 @@ def _seeds(group: Group) -> str:
     return f"{len(group.runs)} seed{'' if len(group.runs) == 1 else 's'}"
 
 
-def _reliabilities(groups: list[Group]) -> dict[str, dict[str, list[float | None]]]:
-    """Label -> bins; what tells two groups with one label apart is added to both."""
-    found = {}
-    splits = {episodes_of(group.members[0]) for group in groups}
-    for group in groups:
-        bins = reliability(group)
-        if bins is None:
-            continue
-        run = group.members[0]
-        parts = [group.label, *([episodes_of(run)] if len(splits) > 1 else [])]
-        label = f"{', '.join(parts)} ({mode(group)})"
-        if label in found:
-            label = f"{label}, {group.inner_steps} inner, {group.meta_steps:,} meta-steps"
-        found[label if label not in found else f"{label}, {len(found) + 1}"] = bins
-    return found
+_Bins = dict[str, list[float | None]]  # of a reliability diagram
+
+
+def _reliabilities(groups: list[Group]) -> dict[str, dict[str, _Bins]]:
+    """Episodes -> label -> bins, those of most groups first; of a label that trained longest."""
+    found: dict[str, dict[str, tuple[int, _Bins]]] = {}
+    lengths = {group.meta_steps for group in groups}
+    for group in sorted(groups, key=lambda group: -group.meta_steps):
+        if (bins := reliability(group)) is not None:
+            here = found.setdefault(episodes_of(group.members[0]), {})
+            here.setdefault(f"{group.label} ({mode(group)})", (group.meta_steps, bins))
+    in_order = [f"{group.label} ({mode(group)})" for group in groups]
+    return {
+        episodes: {
+            label + (f"\n{here[label][0]:,} meta-steps" if len(lengths) > 1 else ""): here[label][1]
+            for label in sorted(here, key=in_order.index)
+        }
+        for episodes, here in sorted(found.items(), key=lambda item: -len(item[1]))
+    }
 
 
 def _commands(groups: list[Group]) -> str:
@@ -171,11 +175,11 @@ def few_shot(results: list[Results], output: pathlib.Path) -> str:
             table(_HEADER, [_row(group, task) for group in groups], left=2),
             _commands(groups),
         ]
-        bins = _reliabilities(groups)
-        if bins:
-            name = f"reliability_{re.sub(r'[^a-zA-Z0-9]+', '_', f'{task.dataset} {task.name}')}.png"
+        for number, (episodes, bins) in enumerate(_reliabilities(groups).items()):
+            about = f"{task.dataset} {task.name}" + (f" {episodes}" if number else "")
+            name = f"reliability_{re.sub(r'[^a-zA-Z0-9]+', '_', about)}.png"
             reliability_diagram(bins, output / name)
-            parts.append(f"![Reliability of {title}]({name})")
+            parts.append(f"![Reliability of {title}, {episodes}]({name})")
     names = {run["config"]["normalisation"] for run in results} | {"support", "not stated"}
     modes = [f"{MODES[name][0]}: {MODES[name][1]}" for name in MODES if name in names]
     parts += [
@@ -187,7 +191,8 @@ def few_shot(results: list[Results], output: pathlib.Path) -> str:
         "The letter beside a number says which statistics batch "
         f"norm used at test. {'; '.join(modes)}. “The same, support statistics only”: the same "
         "trained network, tested so. Rows with diverged seeds are means over the others. The "
-        "diagrams, and ECE and MCE in them, are of all seeds' queries together.",
+        "diagrams, and ECE and MCE in them, are of all seeds' queries together, of a row after its "
+        "longest training.",
         _AS_CLASSES if any(run["config"].get("rotations") == "classes" for run in results) else "",
         f"¹ {FEW_SHOT_SOURCE}; ± over test tasks; the bins are not stated.",
     ]

@@ -67,7 +67,7 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
         axes.set_xscale("log")
         axes.set_ylim(min(0.0, *(row["cosine_of_mean"] for row in rows)) - 0.05, 1.05)
         axes.set_xlabel("share of the query set's step")
-        axes.set_ylabel("cosine with MAML's")
+        axes.set_ylabel("cosine with MAML's\nmeta-gradient")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 

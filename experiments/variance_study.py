@@ -41,7 +41,12 @@ from experiments.trained_run import read_run, trained_prior
 from experiments.widened import widened
 from gembml import ALGORITHMS, constants
 from gembml.base import Distribution, Key
-from gembml.evaluation import ci95, classification_metrics, expected_calibration_error
+from gembml.evaluation import (
+    ci95,
+    classification_metrics,
+    expected_calibration_error,
+    expected_calibration_error_ci95,
+)
 from gembml.tasks import omniglot
 from gembml.tasks.data_dirs import default_data_dir
 from gembml.tasks.images import ImageClasses
@@ -139,6 +144,7 @@ def study(
     for name, changes in conditions.items():
         metrics = jax.tree.map(np.asarray, condition(*changes)(prior))
         bins = jax.tree.map(lambda a: a.sum(axis=0), metrics.bins15)
+        ece_ci95 = expected_calibration_error_ci95(metrics.bins15)
         base = metrics.nll[:, 0]
         for i, (multiplier, temperature) in enumerate(settings):
             rows.append(
@@ -155,6 +161,7 @@ def study(
                     "ece": float(
                         expected_calibration_error(jax.tree.map(lambda a, i=i: a[i], bins))
                     ),
+                    "ece_ci95": float(ece_ci95[i]),
                 }
             )
     return rows
@@ -179,7 +186,7 @@ def report(rows: list[dict[str, Any]]) -> str:
             f"{100 * row['accuracy']:.2f} ± {100 * row['accuracy_ci95']:.2f}",
             f"{row['nll']:.4f}",
             f"{row['nll_less_than_mean']:+.4f} ± {row['nll_less_than_mean_ci95']:.4f}",
-            f"{row['ece']:.4f}",
+            f"{row['ece']:.4f} ± {row['ece_ci95']:.4f}",
         ]
         for row in rows
     ]
@@ -187,9 +194,9 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
-    """NLL and ECE against the multiplier of the standard deviation, by condition.
+    """Accuracy, NLL and ECE against the multiplier of the standard deviation, by condition.
 
-    Dotted: the least that a temperature reaches without variance.
+    Dotted: the least that a temperature reaches without variance, on the episodes shown.
     """
     with style.figure(path, 7.6, 3.0) as figure:
         panels = figure.subplots(1, 3)
@@ -211,7 +218,8 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
             axes.set_xticks(places, [f"{m:g}" for m in MULTIPLIERS])
             axes.set_xlabel("standard deviation ×")
             axes.set_ylabel(title)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        panels[0].plot([], [], "k:", linewidth=1, label="mean, best temperature")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
 
 
 _RUN = flags.DEFINE_string("run", None, "work directory of a finished few-shot run on Omniglot")

@@ -40,9 +40,10 @@ def sequential_posteriors(
     loss. Rollouts are made anew by the moved prior's policy, so of them J has the change, too.
 
     It asks for gradients that are continuous in the weights, so for no ReLUs; in single precision
-    for 0.01 to 0.1; and for loops that are stopped early. It moves the prior: where the loop starts
-    and, with a KL term, what pulls it. A loop that has converged keeps the latter alone, and there
-    the first pass is right.
+    for 0.01 to 0.1, and in matrix products of fewer bits for more, as their rounding exceeds e d;
+    and for loops that are stopped early. It moves the prior: where the loop starts and, with a KL
+    term, what pulls it. A loop that has converged keeps the latter alone, and there the first pass
+    is right.
 
     Raises:
       OptionError: for a negative ``second_pass``.

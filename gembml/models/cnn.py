@@ -160,9 +160,9 @@ def flipout(
 ) -> jax.Array:
     """Logits of ``network`` with weights m + s e whose noise each image sees with other signs.
 
-    Wen et al. 2018: image i's noise is r_i (s e) q_i^T with random signs q_i of a layer's inputs
-    and r_i of its outputs, so that images have nearly independent samples for two products per
-    layer.
+    Wen et al. 2018: image i's noise is (s e) o (r_i q_i^T), entry by entry, with random signs q_i
+    of a layer's inputs and r_i of its outputs (a bias's: s e o r_i), so that images have nearly
+    independent samples for two products per layer.
     Normalisation's weights are drawn once for all images.
     """
 

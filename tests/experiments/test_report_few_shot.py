@@ -222,10 +222,13 @@ def test_commands_are_without_places(tmp_path):
     assert "/here" not in text
 
 
-def test_every_task_has_a_reliability_diagram(tmp_path):
-    text = report(tmp_path, run(), run(seed=1), run(split="alphabets"), run(config={"shots": 5}))
-    for name in ("reliability_omniglot_5_way_1_shot.png", "reliability_omniglot_5_way_5_shot.png"):
-        assert f"]({name})" in text
+def test_every_split_of_a_task_has_a_reliability_diagram(tmp_path):
+    short = run(meta_steps=10_000)
+    other = run(split="alphabets")
+    text = report(tmp_path, run(), run(seed=1), short, other, run(config={"shots": 5}))
+    for task in ("5_way_1_shot", "5_way_5_shot", "5_way_1_shot_alphabets"):
+        name = f"reliability_omniglot_{task}.png"
+        assert text.count(f"]({name})") == 1
         assert (tmp_path / name).read_bytes().startswith(PNG)
 
 
