@@ -1,13 +1,18 @@
 """miniImageNet with the classes of Ravi & Larochelle (2017): 64 / 16 / 20 x 600, 84 x 84.
 
-The images are ImageNet's and cannot be redistributed, so the user brings them. Those that are not
-84 x 84 are resized by Pillow's LANCZOS, as in MAML's code, without keeping their shape.
+The images are ImageNet's and cannot be redistributed, so the user brings them: those of ILSVRC
+2012's training set that Ravi & Larochelle's lists name (:data:`LISTS`). n0153282900000005.jpg there
+is the 5th image of the class n01532829 in the order of ImageNet's own numbers
+(n01532829_<number>.JPEG), as https://github.com/yaoyao-liu/mini-imagenet-tools reads them. Those
+that are not 84 x 84 are resized by Pillow's LANCZOS, as MAML's code does, without keeping their
+shape.
 """
 
 import csv
 import os
 import pathlib
 import pickle
+import shlex
 from typing import Any
 
 import numpy as np
@@ -19,6 +24,8 @@ from gembml.tasks.images import ImageClasses, Splits, stack
 
 SIZE = 84
 CLASSES = {"train": 64, "validation": 16, "test": 20}
+LISTS = "https://github.com/twitter-research/meta-learning-lstm/raw/master/data/miniImagenet/"
+"""Where Ravi & Larochelle's train.csv, val.csv and test.csv are published."""
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
 _NEEDED = (
@@ -50,8 +57,11 @@ def load(data_dir: pathlib.Path | None, *, allow_pickle: bool = False) -> Splits
         ``allow_pickle``.
     """
     if data_dir is None:
-        raise OptionError(f"miniImageNet needs a data folder that holds {_NEEDED}.")
-    check_data_dir(data_dir, f"miniImageNet needs one that holds {_NEEDED}")
+        where = _where_from(pathlib.Path("DATA_DIR"))
+        raise OptionError(f"miniImageNet needs a data folder that holds {_NEEDED}; {where}.")
+    check_data_dir(
+        data_dir, f"miniImageNet needs one that holds {_NEEDED}; {_where_from(data_dir)}"
+    )
     for folder in (data_dir / "mini_imagenet", data_dir):
         description = f"miniImageNet, Ravi & Larochelle's 64 / 16 / 20 classes, from {folder}"
         if all((folder / name).is_dir() for name in _PARTS.values()):
@@ -66,7 +76,21 @@ def load(data_dir: pathlib.Path | None, *, allow_pickle: bool = False) -> Splits
         }
         if all(path.is_file() for path in pickles.values()):
             return _from_pickles(pickles, description, allow_pickle)
-    raise OptionError(f"{data_dir} holds no miniImageNet, which is {_NEEDED}.")
+    raise OptionError(
+        f"{data_dir} holds no miniImageNet, which is {_NEEDED}; {_where_from(data_dir)}."
+    )
+
+
+def _where_from(data_dir: pathlib.Path) -> str:
+    """A clause that says where images and lists come from and go, with a command for the lists."""
+    folder = data_dir / "mini_imagenet"
+    return (
+        "the images that the lists name are of ImageNet's ILSVRC 2012 training set "
+        f"(https://image-net.org, under its licence) and go into {folder / 'images'}, and the "
+        f"lists into {folder}, for example with: "
+        f"curl -L --create-dirs --output-dir {shlex.quote(str(folder))} "
+        f"--remote-name-all {' '.join(f'{LISTS}{name}.csv' for name in _PARTS.values())}"
+    )
 
 
 def _check(part: str, classes: int) -> None:

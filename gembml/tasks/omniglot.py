@@ -9,6 +9,7 @@ bit, for which Pillow silently takes the nearest pixel; here they are given 8 bi
 
 import json
 import pathlib
+import shutil
 import warnings
 from collections.abc import Callable
 
@@ -35,6 +36,8 @@ VALIDATION_ALPHABETS = ("Balinese", "Greek", "Hebrew", "N_Ko")
 
 _BOUNDS = Bounds(members=50_000, member_bytes=2**16, total_bytes=2**26)
 _ARRAYS = "28x28.npz"
+_RECORD = "archives.json"
+_DOWNLOADED = "downloaded"
 
 Parts = dict[str, list[str]]
 
@@ -47,7 +50,8 @@ def load(
     The archives ``images_background.zip`` and ``images_evaluation.zip`` are taken from
     ``<data_dir>/omniglot`` (or ``data_dir`` itself), and downloaded where there are none. What is
     prepared lies in the cache (GEMBML_CACHE_DIR, by default ~/.cache/gembml) in a folder named by
-    the archives' SHA-256, so other archives are prepared anew.
+    the archives' SHA-256, so other archives are prepared anew, or in the folder ``downloaded``.
+    Archives that were downloaded are not kept.
 
     Args:
       data_dir: a folder, which is only read.
@@ -58,8 +62,9 @@ def load(
       seed: of the shuffle; without effect on "alphabet".
 
     Raises:
-      OptionError: an unknown split, no archives and no network, or an archive that is not whole,
-        not Omniglot, has a drawing twice, or is not safe to read.
+      OptionError: an unknown split, no archives and no network, an archive that is not whole, not
+        Omniglot, has a drawing twice, or is not safe to read, or a cache that is damaged or cannot
+        be written.
 
     Warns:
       UserWarning: an archive's SHA-256 differs from upstream's.
@@ -127,23 +132,65 @@ def _local_archives(data_dir: pathlib.Path | None) -> dict[str, pathlib.Path] | 
 def _prepared(
     archives: dict[str, pathlib.Path] | None, data_dir: pathlib.Path | None
 ) -> pathlib.Path:
-    """The cache folder for these archives, or for upstream's if None; made if it is not there."""
+    """The cache folder for these archives, or for a download if None; made if it is not there."""
     root = cache_dir() / "omniglot"
-    hashes = UPSTREAM_SHA256
-    if archives is None and not (root / _key(hashes)).is_dir():
-        archives = omniglot_tfds.download(
-            list(LABELS), root / "downloads", (data_dir or pathlib.Path("DATA_DIR")) / "omniglot"
-        )
-    if archives is not None:
-        hashes = {name: sha256(path) for name, path in archives.items()}
+    if archives is None:
+        known = root / _key(UPSTREAM_SHA256)
+        if known.is_dir():
+            return known
+        folder = root / _DOWNLOADED
+        if folder.is_dir():
+            _warn_if_different(_recorded(folder))
+        else:
+            _download(folder, (data_dir or pathlib.Path("DATA_DIR")) / "omniglot")
+        return folder
+    hashes = {name: sha256(path) for name, path in archives.items()}
     _warn_if_different(hashes)
     folder = root / _key(hashes)
-    if archives is not None and not folder.is_dir():
+    if not folder.is_dir():
         with preparing(folder) as temporary:
             _prepare(archives, temporary)
-            record = {"sha256": hashes, "upstream_sha256": UPSTREAM_SHA256}
-            (temporary / "archives.json").write_text(json.dumps(record, indent=2) + "\n")
+            _record(temporary, hashes)
     return folder
+
+
+def _download(folder: pathlib.Path, by_hand: pathlib.Path) -> None:
+    """Upstream's archives of today, prepared in ``folder``."""
+    with preparing(folder) as temporary:
+        # In the temporary folder, so that archives that are refused go with it.
+        downloads = temporary / "downloads"
+        archives = omniglot_tfds.download(list(LABELS), downloads, by_hand)
+        hashes = {name: sha256(path) for name, path in archives.items()}
+        _warn_if_different(hashes)
+        try:
+            _prepare(archives, temporary)
+        except OptionError as error:
+            reason = str(error)
+            for name, path in archives.items():
+                reason = reason.replace(str(path), omniglot_tfds.URL + name)
+            raise OptionError(
+                "Omniglot was downloaded but not prepared, and the next run downloads it again: "
+                + reason
+            ) from error
+        _record(temporary, hashes)
+        shutil.rmtree(downloads)
+
+
+def _record(folder: pathlib.Path, hashes: dict[str, str]) -> None:
+    record = {"sha256": hashes, "upstream_sha256": UPSTREAM_SHA256}
+    (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _recorded(folder: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of the archives that a folder of the cache was prepared from."""
+    try:
+        hashes = json.loads((folder / _RECORD).read_text())["sha256"]
+        return {name: hashes[name] for name in LABELS}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise OptionError(
+            f"{folder / _RECORD} cannot be read ({error}); delete {folder} and Omniglot is "
+            "downloaded again."
+        ) from error
 
 
 def _key(hashes: dict[str, str]) -> str:

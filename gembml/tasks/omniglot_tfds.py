@@ -58,7 +58,7 @@ def download(
 
     Args:
       names: of the archives.
-      folder: where they go.
+      folder: where they go; new or empty, as files that are there are not checked again.
       by_hand: where users who have no network here are told to put them.
 
     Raises:
@@ -76,10 +76,8 @@ def download(
             register_checksums=True,
             register_checksums_path=folder / "checksums.tsv",
         )
-        return {
-            name: pathlib.Path(path)
-            for name, path in manager.download({name: URL + name for name in names}).items()
-        }
+        # One after the other: when one fails, none is still being written.
+        return {name: pathlib.Path(manager.download(URL + name)) for name in names}
     except Exception as error:  # of urllib, requests and tensorflow-datasets
         reason = str(getattr(error, "reason", error)).splitlines()[0]
         raise OptionError(

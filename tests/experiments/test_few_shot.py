@@ -20,7 +20,7 @@ from gembml import ALGORITHMS
 from gembml.tasks.images import ImageClasses
 from gembml.training import read_metrics
 from tests.programs import Programs
-from tests.small_images import omniglot_archives, png
+from tests.small_images import class_folders, omniglot_archives, png
 
 TINY = (
     "--config.filters=4",
@@ -177,6 +177,28 @@ def test_omniglot_runs_and_says_that_the_archives_are_not_the_known_ones(few_sho
     assert (results["dataset"], results["split"]) == ("omniglot", "random_1200")
     assert results["config"]["rotations"] == "random"
     assert_measures(results["metrics"])
+
+
+def test_the_paper_s_preset_runs_on_mini_imagenet(few_shot, tmp_path):
+    for part, classes in {"train": 64, "val": 16, "test": 20}.items():
+        names = (f"{part}_{c}" for c in range(classes))
+        class_folders(tmp_path / "data" / "mini_imagenet" / part, dict.fromkeys(names, 2))
+    finished = few_shot.run(
+        *(*TINY, SAMPLED, "--meta_steps=1"),
+        *("--config.inner_steps=1", "--config.normalisation=none"),  # less to compile
+        *("--dataset=mini_imagenet", "--preset=paper", "--algorithm=gem_bml_plus"),
+        *(f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}"),
+    )
+    assert finished.code == 0, finished.stderr
+    results = results_of(tmp_path / "run")
+    assert (results["dataset"], results["split"]) == ("mini_imagenet", "ravi_larochelle")
+    assert "64 / 16 / 20 classes" in results["data"]
+    paper = {"inner_optimizer": "adam", "kl_weight": 1.0, "likelihood": "sum"}
+    assert {name: results["config"][name] for name in paper} == paper
+    assert_measures(results["metrics"])
+    (row,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert row["step"] == 1
+    assert 0 < row["meta_gradient_norm"] < float("inf")
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,19 @@ def test_one_layer_has_the_variance_of_its_weights(name):
     )
 
 
+def test_flipout_s_logits_of_one_image_vary_through_convolutions_as_those_of_drawn_weights():
+    network = CNN(2, filters=3, layers=1, normalisation="none", activation="silu")
+    weights = gaussian.around(network.init(jax.random.key(1), X), -1.5)
+
+    ours_key, theirs_key = jax.random.split(jax.random.key(3))
+    keys = jax.random.split(ours_key, 2 * DRAWS)
+    ours = jax.jit(jax.vmap(lambda key: flipout(network, key, weights, X)))(keys)
+    drawn = gaussian.sample(theirs_key, weights, 2 * DRAWS)
+    theirs = jax.jit(jax.vmap(lambda params: network.apply(params, X)))(drawn)
+    for moment in (np.std, lambda a, axis: np.mean(np.abs(a - a.mean(axis)), axis)):
+        np.testing.assert_allclose(moment(ours, axis=0), moment(theirs, axis=0), rtol=0.1)
+
+
 @pytest.mark.parametrize("name", NOISY)
 def test_without_variance_there_is_no_noise(name):
     network = CNN(3, filters=4, layers=2)

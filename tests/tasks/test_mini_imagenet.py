@@ -84,10 +84,17 @@ def test_a_second_load_reads_the_cache(tmp_path, monkeypatch):
 
 def test_nothing_there_says_what_is_needed(tmp_path, cache):
     (tmp_path / "data").mkdir()
-    for sentence in (refusal(None, cache), refusal(tmp_path / "data", cache)):
+    for folder in (None, tmp_path / "data", tmp_path / "missing"):
+        sentence = refusal(folder, cache)
+        assert ("does not exist" in sentence) == (folder == tmp_path / "missing")
         for layout in ("folder for each class", "train.csv", "mini-imagenet-cache-train.pkl"):
             assert layout in sentence
-    assert "does not exist" in refusal(tmp_path / "missing", cache)
+        target = (folder or pathlib.Path("DATA_DIR")) / "mini_imagenet"
+        assert f"curl -L --create-dirs --output-dir {target} " in sentence
+        for name in PARTS:
+            assert f" {mini_imagenet.LISTS}{name}.csv" in sentence
+        assert "ILSVRC 2012 training set" in sentence
+        assert f"go into {target / 'images'}, and the lists into {target}, " in sentence
 
 
 def test_pickles_are_refused_without_permission(tmp_path, cache):

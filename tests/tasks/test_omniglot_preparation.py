@@ -4,8 +4,10 @@ import functools
 import http.server
 import json
 import pathlib
+import shutil
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -87,38 +89,85 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         del format, args
 
 
-@pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize("registered", [True, False])
-def test_archives_are_downloaded_where_there_are_none(registered, data_dir, monkeypatch):
-    handler = functools.partial(QuietHandler, directory=str(data_dir / "omniglot"))
-    hashes = {n: archives.sha256(data_dir / "omniglot" / n) for n in omniglot.LABELS}
-    if registered:
-        monkeypatch.setattr(omniglot, "UPSTREAM_SHA256", hashes)
+@pytest.fixture
+def upstream(data_dir, cache, tmp_path, monkeypatch) -> Iterator[pathlib.Path]:
+    """A folder with the archives, which :data:`omniglot_tfds.URL` serves; the cache is empty."""
+    del cache  # which has an address without a server
+    served = tmp_path / "upstream"
+    shutil.copytree(data_dir / "omniglot", served)
+    handler = functools.partial(QuietHandler, directory=str(served))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        url = f"http://127.0.0.1:{server.server_port}/"
-        monkeypatch.setattr(omniglot_tfds, "URL", url)
-        # What tensorflow-datasets expects of these addresses.
-        known = {
-            url + name: tfds.download.checksums.UrlInfo(size=1, checksum=upstream, filename=name)
-            for name, upstream in omniglot.UPSTREAM_SHA256.items()
-        }
-        if not registered:
-            monkeypatch.setattr(tfds.download.checksums, "get_all_url_infos", lambda: known)
-        try:
-            if registered:
-                assert load(None).train.images.shape[0] == 1100
-            else:
-                with pytest.warns(UserWarning, match="SHA-256") as caught:
-                    assert omniglot.load(None).train.images.shape[0] == 1100
-                for name, warning in zip(omniglot.LABELS, caught, strict=True):
-                    assert hashes[name] in str(warning.message)
-                    assert omniglot.UPSTREAM_SHA256[name] in str(warning.message)
-        finally:
-            server.shutdown()
-            thread.join()
-    if registered:
+        monkeypatch.setattr(omniglot_tfds, "URL", f"http://127.0.0.1:{server.server_port}/")
+        yield served
+        server.shutdown()
+        thread.join()
+
+
+def know_upstreams_archives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets tensorflow-datasets expect upstream's SHA-256 at the addresses that are served."""
+    known = {
+        omniglot_tfds.URL + name: tfds.download.checksums.UrlInfo(
+            size=1, checksum=upstream, filename=name
+        )
+        for name, upstream in omniglot.UPSTREAM_SHA256.items()
+    }
+    monkeypatch.setattr(tfds.download.checksums, "get_all_url_infos", lambda: known)
+
+
+@pytest.mark.usefixtures("upstream")
+def test_archives_are_downloaded_once_where_there_are_none(data_dir, cache, monkeypatch):
+    hashes = {n: archives.sha256(data_dir / "omniglot" / n) for n in omniglot.LABELS}
+    monkeypatch.setattr(omniglot, "UPSTREAM_SHA256", hashes)
+    know_upstreams_archives(monkeypatch)
+    for network in (True, False):
+        if not network:
+            monkeypatch.setattr(omniglot_tfds, "download", None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            assert omniglot.load(None).train.images.shape[0] == 1100
+    assert not [path for path in contents(cache) if path.endswith(".zip")]
+
+
+@pytest.mark.usefixtures("upstream")
+def test_downloads_that_are_not_upstreams_give_warnings_and_are_prepared_once(
+    data_dir, monkeypatch
+):
+    hashes = {n: archives.sha256(data_dir / "omniglot" / n) for n in omniglot.LABELS}
+    know_upstreams_archives(monkeypatch)
+    for network in (True, False):
+        if not network:
+            monkeypatch.setattr(omniglot_tfds, "download", None)
+        with pytest.warns(UserWarning, match="SHA-256") as caught:
+            assert omniglot.load(None).train.images.shape[0] == 1100
+        for name, warning in zip(omniglot.LABELS, caught, strict=True):
+            assert hashes[name] in str(warning.message)
+            assert omniglot.UPSTREAM_SHA256[name] in str(warning.message)
+
+
+def test_a_download_that_is_refused_is_deleted_and_the_next_run_downloads_anew(
+    upstream, cache, monkeypatch
+):
+    whole = (upstream / EVALUATION).read_bytes()
+    (upstream / EVALUATION).write_bytes(whole[: len(whole) // 2])
+    know_upstreams_archives(monkeypatch)
+    for _ in range(2):
+        sentence = refusal(None, cache)
+        assert "the next run downloads it again" in sentence
+        assert f"{omniglot_tfds.URL}{EVALUATION} is not a whole zip archive" in sentence
+        assert str(cache) not in sentence  # where it was
+    assert contents(cache) == ["omniglot"]
+    (upstream / EVALUATION).write_bytes(whole)
+    assert load(None).train.images.shape[0] == 1100
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"sha256": {}}'])
+def test_a_damaged_record_of_a_download_says_what_to_delete(text, cache):
+    folder = cache / "omniglot" / "downloaded"
+    folder.mkdir(parents=True)
+    (folder / "archives.json").write_text(text)
+    with pytest.raises(OptionError, match=f"delete {folder} and Omniglot is downloaded again"):
         load(None)
 
 
