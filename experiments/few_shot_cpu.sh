@@ -21,6 +21,7 @@ commands() {
       "--config.evaluate_every=10000"
     echo "20_way_1_shot $algorithm 0 --ways=20 --meta_steps=10000 --config.evaluate_every=10000"
   done
+  echo "20_way_1_shot maml 0 --ways=20 --meta_steps=10000 --config.evaluate_every=10000"
   # The posteriors' means alone, as chosen by the study on validation classes below.
   local mean="--config.test_std_multiplier=0"
   echo "20_way_1_shot_mean gem_bml_plus 0 --ways=20 --meta_steps=10000" \
@@ -48,6 +49,8 @@ commands() {
     "--config.evaluate_every=10000 $mean"
   echo "20_way_1_shot_smooth maml 0 --preset=smooth --ways=20 --meta_steps=10000" \
     "--config.evaluate_every=10000"
+  echo "20_way_1_shot_narrow gem_bml_plus 0 --preset=smooth --ways=20 --meta_steps=10000" \
+    "--config.evaluate_every=10000 --config.log_std_init=-5 $mean"
   # In more time than GEM-BML+'s 10,000 of preset smooth.
   echo "5_way_1_shot_15000_steps fomaml 0 --meta_steps=15000 --config.evaluate_every=15000"
   # In less time than first-order MAML's 10,000.
@@ -83,6 +86,7 @@ for study in variance_study variance_study_20_way variance_study_20_way_validati
     [ ! -f "${numbers%.json}.png" ] || cp "${numbers%.json}.png" "experiments/results/$study.png"
   done
 done
-[ ! -f "$run/episodes.png" ] || cp "$run/episodes.png" experiments/results/episodes.png
+episodes=runs/few_shot_cpu/omniglot_20_way_1_shot_smooth/gem_bml_plus/seed_0/episodes.png
+[ ! -f "$episodes" ] || cp "$episodes" experiments/results/episodes.png
 "$python" -m experiments.report experiments/results --output=experiments/results --into=RESULTS.md
 exit "$failed"
