@@ -37,6 +37,13 @@ MODES = {
 _COLUMNS = ("ways", "shots", "filters", "inner_steps", "normalisation", "rotations")
 # These change what is printed and saved on the way, and not the result.
 _WITHOUT_EFFECT = ("evaluate_every", "checkpoint_every", "validation_tasks")
+# What options with these values are called.
+_WORDS = {
+    ("test_std_multiplier", 0.0): "means alone",
+    ("second_pass", 0.0): "no second pass",
+    ("activation", "silu"): "SiLU",
+    ("activation", "relu"): "ReLU",
+}
 
 
 def mode(group: Group) -> str:
@@ -92,8 +99,9 @@ def _completed(run: Results) -> dict[str, Any]:
 def _variant(run: Results, results: list[Results]) -> str:
     """The options, other than those with columns, in which an algorithm's runs differ.
 
-    Those by which its presets differ are named by the preset, if the run has all of one's. Runs of
-    ``paper``, which has little in common with the others, are compared among themselves.
+    Those by which its presets differ are named by the preset, if the run has all of one's; those
+    that are as in its preset are not named. Runs of ``paper``, which has little in common with the
+    others, are compared among themselves.
     """
     mine, printed = _completed(run), _is_printed(run)
     configs = [
@@ -102,14 +110,21 @@ def _variant(run: Results, results: list[Results]) -> str:
         if other["algorithm"] == run["algorithm"] and _is_printed(other) == printed
     ]
     fields = dict.fromkeys(field for config in configs for field in config)
-    name, of_preset = _preset(run, mine)
+    name, of_preset, usual = _preset(run, mine)
     options = [
-        f"{field.replace('_', ' ')} {mine.get(field, 'absent')}"
+        _WORDS.get(
+            (field, mine.get(field)), f"{field.replace('_', ' ')} {mine.get(field, 'absent')}"
+        )
         for field in fields
         if field not in (*_COLUMNS, *_WITHOUT_EFFECT, *of_preset)
         and len({json.dumps(c.get(field)) for c in configs}) > 1
+        and not (field in usual and mine.get(field) == usual[field])
     ]
     return ", ".join([name, *options] if name else options)
+
+
+def _words(field: str, value: Any) -> str:
+    return _WORDS.get((field, value), f"{field.replace('_', ' ')} {value}")
 
 
 def _is_printed(run: Results) -> bool:
@@ -124,27 +139,27 @@ def _is_printed(run: Results) -> bool:
     return all(config.get(field) == value for field, value in fields if field not in free)
 
 
-def _preset(run: Results, config: dict[str, Any]) -> tuple[str, set[str]]:
-    """What a run is called by its preset, and the options that tell it from the other one.
+def _preset(run: Results, config: dict[str, Any]) -> tuple[str, set[str], dict[str, Any]]:
+    """What a run is called by its preset, the options that tell it from the other one, and all.
 
     Of ``tuned``, which is called nothing, ``smooth`` and ``paper``; of none if some options are
     none's.
     """
     if run["dataset"] != "omniglot" or run["algorithm"] not in ALGORITHMS:
-        return "", set()
+        return "", set(), {}
     tuned, smooth = (
         dataclasses.asdict(preset(name, run["algorithm"], "omniglot", *task_of(run)[1:]))
         for name in ("tuned", "smooth")
     )
     if _is_printed(run):
-        return "preset paper", set()
+        return "preset paper", set(), {}
     differing = {field for field in tuned if tuned[field] != smooth[field]}
     if all(config.get(field) == smooth[field] for field in differing):
-        return "preset smooth", differing
+        return "preset smooth", differing, smooth
     # With other steps it is a variant of tuned, and they have a column.
     if all(config.get(field) == tuned[field] for field in differing - set(_COLUMNS)):
-        return "", differing
-    return "", set()
+        return "", differing, tuned
+    return "", set(), {}
 
 
 def last_step(group: Group) -> int:

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+from collections import Counter
 
 from experiments.few_shot_figures import DATASETS, reliability_diagram
 from experiments.few_shot_groups import (
@@ -132,6 +133,7 @@ _Bins = dict[str, list[float | None]]  # of a reliability diagram
 def _reliabilities(groups: list[Group]) -> dict[str, dict[str, _Bins]]:
     """Episodes -> label -> bins, those of most groups first; of a label that trained longest."""
     found: dict[str, dict[str, tuple[int, _Bins]]] = {}
+    number = Counter(episodes_of(group.members[0]) for group in groups)
     lengths = {group.meta_steps for group in groups}
     for group in sorted(groups, key=lambda group: -group.meta_steps):
         if (bins := reliability(group)) is not None:
@@ -143,7 +145,7 @@ def _reliabilities(groups: list[Group]) -> dict[str, dict[str, _Bins]]:
             label + (f"\n{here[label][0]:,} meta-steps" if len(lengths) > 1 else ""): here[label][1]
             for label in sorted(here, key=in_order.index)
         }
-        for episodes, here in sorted(found.items(), key=lambda item: -len(item[1]))
+        for episodes, here in sorted(found.items(), key=lambda item: -number[item[0]])
     }
 
 
