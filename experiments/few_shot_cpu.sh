@@ -33,6 +33,11 @@ commands() {
     echo "5_way_1_shot_smooth $algorithm 0 --preset=smooth --meta_steps=10000" \
       "--config.evaluate_every=10000"
   done
+  echo "5_way_1_shot_smooth gem_bml_plus 1 --preset=smooth --meta_steps=10000" \
+    "--config.evaluate_every=10000"
+  # Next to no variance: what the noise is worth, and what the second pass.
+  echo "5_way_1_shot_smooth_point gem_bml_plus 0 --preset=smooth --meta_steps=10000" \
+    "--config.evaluate_every=10000 --config.log_std_init=-12 $mean"
   # What the smooth network does without the derivative through the inner loop.
   echo "5_way_1_shot_smooth_first_order gem_bml_plus 0 --preset=smooth --meta_steps=10000" \
     "--config.evaluate_every=10000 --config.second_pass=0"
