@@ -4,7 +4,7 @@
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
 # JOBS runs go on side by side, one core each (default 2). Runs live in runs/few_shot_cpu and go on
-# where they stopped. Training took about seven hours of one core in all; tests, 20-way GEM-BML+'s of
+# where they stopped. Training took about ten hours of one core in all; tests, 20-way GEM-BML+'s of
 # over half an hour each, and figures come on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,6 +29,9 @@ commands() {
   for algorithm in gem_bml_plus gem_bml fomaml maml reptile; do
     echo "5_way_1_shot_all_rows $algorithm 0 --meta_steps=10000 --config.evaluate_every=10000"
   done
+  # The limit of no variance, which is first-order MAML with a query step that is not a gradient's.
+  echo "5_way_1_shot_point gem_bml_plus 0 --meta_steps=10000 --config.evaluate_every=10000" \
+    "--config.log_std_init=-12 --config.max_log_std_rise=0.01 $mean"
   for algorithm in gem_bml_plus maml; do
     echo "5_way_1_shot_smooth $algorithm 0 --preset=smooth --meta_steps=10000" \
       "--config.evaluate_every=10000"

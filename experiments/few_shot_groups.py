@@ -36,7 +36,12 @@ MODES = {
 # These have columns of their own.
 _COLUMNS = ("ways", "shots", "filters", "inner_steps", "normalisation", "rotations")
 # These change what is printed and saved on the way, and not the result.
-_WITHOUT_EFFECT = ("evaluate_every", "checkpoint_every", "validation_tasks")
+_WITHOUT_EFFECT = (
+    "evaluate_every",
+    "checkpoint_every",
+    "steps_per_dispatch",
+    "validation_tasks",
+)
 # What options with these values are called.
 _WORDS = {
     ("test_std_multiplier", 0.0): "means alone",
@@ -99,9 +104,9 @@ def _completed(run: Results) -> dict[str, Any]:
 def _variant(run: Results, results: list[Results]) -> str:
     """The options, other than those with columns, in which an algorithm's runs differ.
 
-    Those by which its presets differ are named by the preset, if the run has all of one's; those
-    that are as in its preset are not named. Runs of ``paper``, which has little in common with the
-    others, are compared among themselves.
+    Those that are as in its preset, ``tuned`` or ``smooth``, whichever is nearer, are not named;
+    of a row that is called ``smooth`` its other ones are, even if no other run has them.
+    Runs of ``paper``, which has little in common with the others, are compared among themselves.
     """
     mine, printed = _completed(run), _is_printed(run)
     configs = [
@@ -110,14 +115,15 @@ def _variant(run: Results, results: list[Results]) -> str:
         if other["algorithm"] == run["algorithm"] and _is_printed(other) == printed
     ]
     fields = dict.fromkeys(field for config in configs for field in config)
-    name, of_preset, usual = _preset(run, mine)
+    name, usual, other = _preset(run, mine)
     options = [
-        _WORDS.get(
-            (field, mine.get(field)), f"{field.replace('_', ' ')} {mine.get(field, 'absent')}"
-        )
+        _words(field, mine.get(field, "absent"))
         for field in fields
-        if field not in (*_COLUMNS, *_WITHOUT_EFFECT, *of_preset)
-        and len({json.dumps(c.get(field)) for c in configs}) > 1
+        if field not in (*_COLUMNS, *_WITHOUT_EFFECT)
+        and (
+            len({json.dumps(c.get(field)) for c in configs}) > 1
+            or (name and usual.get(field) != other.get(field))
+        )
         and not (field in usual and mine.get(field) == usual[field])
     ]
     return ", ".join([name, *options] if name else options)
@@ -139,27 +145,27 @@ def _is_printed(run: Results) -> bool:
     return all(config.get(field) == value for field, value in fields if field not in free)
 
 
-def _preset(run: Results, config: dict[str, Any]) -> tuple[str, set[str], dict[str, Any]]:
-    """What a run is called by its preset, the options that tell it from the other one, and all.
+def _preset(run: Results, config: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """What a run is called by the preset that it is nearest to, its options, and the other one's.
 
-    Of ``tuned``, which is called nothing, ``smooth`` and ``paper``; of none if some options are
-    none's.
+    ``tuned`` is called nothing.
     """
     if run["dataset"] != "omniglot" or run["algorithm"] not in ALGORITHMS:
-        return "", set(), {}
+        return "", {}, {}
+    if _is_printed(run):
+        return "preset paper", {}, {}
     tuned, smooth = (
         dataclasses.asdict(preset(name, run["algorithm"], "omniglot", *task_of(run)[1:]))
         for name in ("tuned", "smooth")
     )
-    if _is_printed(run):
-        return "preset paper", set(), {}
-    differing = {field for field in tuned if tuned[field] != smooth[field]}
-    if all(config.get(field) == smooth[field] for field in differing):
-        return "preset smooth", differing, smooth
-    # With other steps it is a variant of tuned, and they have a column.
-    if all(config.get(field) == tuned[field] for field in differing - set(_COLUMNS)):
-        return "", differing, tuned
-    return "", set(), {}
+
+    def distance(options: dict[str, Any]) -> int:
+        # Options with a column are not named: a row with other inner steps is a preset's.
+        return sum(config.get(k) != options[k] for k in options if k not in _COLUMNS)
+
+    if distance(smooth) < distance(tuned):
+        return "preset smooth", smooth, tuned
+    return "", tuned, smooth
 
 
 def last_step(group: Group) -> int:

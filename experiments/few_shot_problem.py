@@ -70,11 +70,11 @@ def query_batch(data: ImageClasses, episode: Episode, config: FewShotConfig) -> 
     return Batch(x, y, support_images(data, episode, config.shots).x)
 
 
-def make_problem(data: ImageClasses, config: FewShotConfig) -> Problem:
-    """The problem of classifying episodes of ``data``'s classes.
+def check_precision(config: FewShotConfig) -> None:
+    """Refuse a precision that other options do not have.
 
     Raises:
-      OptionError: for a convolution, or a second pass, that does not have the precision.
+      OptionError: for such a convolution or second pass.
     """
     if positive(config.second_pass) and config.precision != "float32":
         raise OptionError(
@@ -86,6 +86,15 @@ def make_problem(data: ImageClasses, config: FewShotConfig) -> Problem:
             "config.precision=bfloat16 needs config.convolution=im2col: XLA's own convolution "
             "would also add up in bfloat16."
         )
+
+
+def make_problem(data: ImageClasses, config: FewShotConfig) -> Problem:
+    """The problem of classifying episodes of ``data``'s classes.
+
+    Raises:
+      OptionError: for a convolution, or a second pass, that does not have the precision.
+    """
+    check_precision(config)
     net = network(config)
 
     def log_likelihood(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -26,7 +26,8 @@ failed=0
 for seed in $(seq 0 $((seeds - 1))); do
   for task in "5 1 32 3" "20 1 16 5" "5 5 32 3" "20 5 16 5"; do
     read -r ways shots batch steps <<<"$task"
-    # Posteriors' means alone at 20 ways, as chosen on validation classes (BUILD_NOTES.md).
+    # Posteriors' means alone at 20 ways, taken over from 1-shot GEM-BML+ with 32 filters, for which
+    # it was chosen on validation classes (BUILD_NOTES.md).
     mean=""
     [ "$ways" = 5 ] || mean="--config.test_std_multiplier=0"
     for algorithm in gem_bml_plus gem_bml fomaml maml reptile; do

@@ -130,23 +130,37 @@ def _seeds(group: Group) -> str:
 _Bins = dict[str, list[float | None]]  # of a reliability diagram
 
 
-def _reliabilities(groups: list[Group]) -> dict[str, dict[str, _Bins]]:
-    """Episodes -> label -> bins, those of most groups first; of a label that trained longest."""
-    found: dict[str, dict[str, tuple[int, _Bins]]] = {}
-    number = Counter(episodes_of(group.members[0]) for group in groups)
-    lengths = {group.meta_steps for group in groups}
+def reliabilities(groups: list[Group]) -> dict[str, dict[str, _Bins]]:
+    """Episodes -> title -> bins, of each row that trained longest.
+
+    A title says the filters, inner and meta-steps where these differ between the rows of the
+    episodes; those of most rows come first.
+    """
+    found: dict[str, dict[tuple[str, int, int], Group]] = {}
     for group in sorted(groups, key=lambda group: -group.meta_steps):
-        if (bins := reliability(group)) is not None:
-            here = found.setdefault(episodes_of(group.members[0]), {})
-            here.setdefault(f"{group.label} ({mode(group)})", (group.meta_steps, bins))
-    in_order = [f"{group.label} ({mode(group)})" for group in groups]
-    return {
-        episodes: {
-            label + (f"\n{here[label][0]:,} meta-steps" if len(lengths) > 1 else ""): here[label][1]
-            for label in sorted(here, key=in_order.index)
-        }
-        for episodes, here in sorted(found.items(), key=lambda item: -number[item[0]])
-    }
+        if reliability(group) is not None:
+            config = group.members[0]["config"]
+            row = (f"{group.label} ({mode(group)})", config["filters"], config["inner_steps"])
+            found.setdefault(episodes_of(group.members[0]), {}).setdefault(row, group)
+
+    def titled(rows: dict[tuple[str, int, int], Group]) -> dict[str, _Bins]:
+        drawn: dict[str, _Bins] = {}
+        names = Counter(label for label, _, _ in rows)
+        one_width = len({filters for _, filters, _ in rows}) == 1
+        one_length = len({group.meta_steps for group in groups}) == 1
+        for (label, filters, steps), group in sorted(
+            rows.items(), key=lambda item: groups.index(item[1])
+        ):
+            about = [] if one_width else [f"{filters} filters"]
+            about += [f"{steps} inner step{'' if steps == 1 else 's'}"] if names[label] > 1 else []
+            about += [] if one_length else [f"{group.meta_steps:,} meta-steps"]
+            bins = reliability(group)
+            assert bins is not None
+            drawn["\n".join([label, *([", ".join(about)] if about else [])])] = bins
+        return drawn
+
+    by_number = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    return {episodes: titled(rows) for episodes, rows in by_number}
 
 
 def _commands(groups: list[Group]) -> str:
@@ -177,8 +191,8 @@ def few_shot(results: list[Results], output: pathlib.Path) -> str:
             table(_HEADER, [_row(group, task) for group in groups], left=2),
             _commands(groups),
         ]
-        for number, (episodes, bins) in enumerate(_reliabilities(groups).items()):
-            about = f"{task.dataset} {task.name}" + (f" {episodes}" if number else "")
+        for episodes, bins in reliabilities(groups).items():
+            about = f"{task.dataset} {task.name} {episodes}"
             name = f"reliability_{re.sub(r'[^a-zA-Z0-9]+', '_', about)}.png"
             reliability_diagram(bins, output / name)
             parts.append(f"![Reliability of {title}, {episodes}]({name})")

@@ -63,7 +63,8 @@ def expected_calibration_error_ci95(bins: Bins, resamples: int = 1000) -> np.nda
 
     Tasks are drawn anew with replacement, from a fixed seed, and their predictions pooled. It is
     half a 95% interval where the ECE is far from 0. Near 0 it is not: gaps by chance do not cancel
-    and raise the ECE itself, for a calibrated classifier to some 0.003 with 600 tasks of 75.
+    and raise the ECE itself, for a calibrated classifier of 96% to some 0.002 with 45,000
+    predictions and to 0.003 to 0.004 with 11,250.
 
     Args:
       bins: of each task, ``[tasks, ..., bins]``, at least 2 tasks.

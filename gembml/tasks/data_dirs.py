@@ -3,10 +3,11 @@
 import contextlib
 import os
 import pathlib
+import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,19 @@ def check_data_dir(data_dir: pathlib.Path, needed: str) -> None:
     if not os.path.isdir(data_dir):
         problem = "is a file, not a folder" if os.path.exists(data_dir) else "does not exist"
         raise OptionError(f"The data folder {data_dir} {problem}: {needed}.")
+
+
+def own_folder(data_dir: pathlib.Path, name: str) -> pathlib.Path:
+    """``data_dir/name``, or ``data_dir`` itself if that is what it is called."""
+    return data_dir if data_dir.name == name else data_dir / name
+
+
+def curl(addresses: Sequence[str], folder: pathlib.Path) -> str:
+    """The command, in backquotes, that downloads files into a folder."""
+    return (
+        f"`curl --fail -L --create-dirs --output-dir {shlex.quote(str(folder))} "
+        f"--remote-name-all {' '.join(addresses)}`"
+    )
 
 
 @contextlib.contextmanager

@@ -12,13 +12,12 @@ import csv
 import os
 import pathlib
 import pickle
-import shlex
 from typing import Any
 
 import numpy as np
 
 from gembml.options import OptionError
-from gembml.tasks.data_dirs import check_data_dir
+from gembml.tasks.data_dirs import check_data_dir, curl, own_folder
 from gembml.tasks.image_files import Files, class_files, read_splits
 from gembml.tasks.images import ImageClasses, Splits, stack
 
@@ -82,14 +81,14 @@ def load(data_dir: pathlib.Path | None, *, allow_pickle: bool = False) -> Splits
 
 
 def _where_from(data_dir: pathlib.Path) -> str:
-    """A clause that says where images and lists come from and go, with a command for the lists."""
-    folder = data_dir / "mini_imagenet"
+    """A clause that says where lists and images come from and go, with a command for the lists."""
+    folder = own_folder(data_dir, "mini_imagenet")
     return (
-        "the images that the lists name are of ImageNet's ILSVRC 2012 training set "
-        f"(https://image-net.org, under its licence) and go into {folder / 'images'}, and the "
-        f"lists into {folder}, for example with: "
-        f"curl -L --create-dirs --output-dir {shlex.quote(str(folder))} "
-        f"--remote-name-all {' '.join(f'{LISTS}{name}.csv' for name in _PARTS.values())}"
+        f"the lists go into {folder}, with "
+        f"{curl([f'{LISTS}{name}.csv' for name in _PARTS.values()], folder)}, and the images that "
+        f"they name into {folder / 'images'}: n0153282900000005.jpg is the 5th of "
+        "n01532829_*.JPEG, in the order of their numbers, in ImageNet's ILSVRC 2012 training set "
+        "(https://image-net.org, under its licence)"
     )
 
 

@@ -18,7 +18,13 @@ import numpy as np
 from gembml.options import OptionError
 from gembml.tasks import omniglot_tfds
 from gembml.tasks.archives import Bounds, read_zip, sha256
-from gembml.tasks.data_dirs import cache_dir, check_data_dir, preparing, read_arrays
+from gembml.tasks.data_dirs import (
+    cache_dir,
+    check_data_dir,
+    own_folder,
+    preparing,
+    read_arrays,
+)
 from gembml.tasks.decoding import decode, resized
 from gembml.tasks.images import ImageClasses, Splits, divide, shuffled, stack
 
@@ -117,7 +123,9 @@ def _local_archives(data_dir: pathlib.Path | None) -> dict[str, pathlib.Path] | 
     """The two archives, or None if there is not one of them."""
     if data_dir is None:
         return None
-    check_data_dir(data_dir, omniglot_tfds.what_to_put(list(LABELS), data_dir / "omniglot"))
+    check_data_dir(
+        data_dir, omniglot_tfds.what_to_put(list(LABELS), own_folder(data_dir, "omniglot"))
+    )
     for folder in (data_dir / "omniglot", data_dir):
         found = {name: folder / name for name in LABELS if (folder / name).is_file()}
         if len(found) == len(LABELS):
@@ -142,7 +150,7 @@ def _prepared(
         if folder.is_dir():
             _warn_if_different(_recorded(folder))
         else:
-            _download(folder, (data_dir or pathlib.Path("DATA_DIR")) / "omniglot")
+            _download(folder, own_folder(data_dir or pathlib.Path("DATA_DIR"), "omniglot"))
         return folder
     hashes = {name: sha256(path) for name, path in archives.items()}
     _warn_if_different(hashes)

@@ -5,13 +5,13 @@ import io
 import os
 import pathlib
 import re
-import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gembml.options import OptionError
+from gembml.tasks.data_dirs import curl
 from gembml.tasks.decoding import optional
 
 URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
@@ -88,9 +88,8 @@ def download(
 def what_to_put(names: Sequence[str], folder: pathlib.Path) -> str:
     """A clause that says where the archives go, and a command that puts them there."""
     return (
-        f"put {' and '.join(names)} from {URL} into {folder}, for example with: "
-        f"curl -L --create-dirs --output-dir {shlex.quote(str(folder))} "
-        f"--remote-name-all {' '.join(URL + name for name in names)}"
+        f"put {' and '.join(names)} from {URL} into {folder}, with "
+        f"{curl([URL + name for name in names], folder)} or by hand"
     )
 
 

@@ -194,6 +194,7 @@ def test_the_paper_s_preset_runs_on_mini_imagenet(few_shot, tmp_path):
     assert (results["dataset"], results["split"]) == ("mini_imagenet", "ravi_larochelle")
     assert "64 / 16 / 20 classes" in results["data"]
     paper = {"inner_optimizer": "adam", "kl_weight": 1.0, "likelihood": "sum"}
+    paper |= {"inner_learning_rate": 1e-3, "pooling": True, "head": "flatten", "filters": 32}
     assert {name: results["config"][name] for name in paper} == paper
     assert_measures(results["metrics"])
     (row,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -230,6 +231,10 @@ def test_the_paper_s_preset_runs_on_mini_imagenet(few_shot, tmp_path):
         (
             ["--config.inner_optimizer=trpo", "--config.second_pass=0.1"],
             "config.second_pass must be 0 with config.inner_optimizer=trpo",
+        ),
+        (
+            ["--config.precision=bfloat16", "--config.second_pass=0.1"],
+            "config.second_pass needs config.precision=float32, not bfloat16",
         ),
         (["--config.head=sum"], "config.head must be one of mean, flatten"),
         (["--config.pooling", "--config.layers=4"], "4 poolings leave nothing of an image of 12"),

@@ -10,8 +10,10 @@ import pytest
 
 from experiments import few_shot_episodes
 from experiments import few_shot_figures as figures
+from experiments.few_shot_groups import group_few_shot
 from experiments.few_shot_presets import preset
 from experiments.report import render
+from experiments.report_few_shot import reliabilities
 from experiments.report_inputs import Inputs, find_results
 from gembml.training import InputError
 
@@ -144,7 +146,7 @@ def test_a_diverged_seed_is_counted_and_left_out_of_the_mean(tmp_path):
 def test_runs_that_differ_in_an_option_are_rows_that_say_so(tmp_path):
     other = run(config={"inner_learning_rate": 0.1}, algorithm="gem_bml_plus")
     text = report(tmp_path, run(), other, run(algorithm="maml"))
-    row(text, "GEM-BML+, inner learning rate 0.4")
+    row(text, "GEM-BML+")  # 0.4 is its preset's
     row(text, "GEM-BML+, inner learning rate 0.1")
     row(text, "MAML")
 
@@ -166,7 +168,11 @@ def test_a_preset_is_named_in_place_of_its_options(tmp_path):
     text = report(tmp_path, run(config=tuned | {"inner_steps": 5}), run(config=smooth))
     row(text, "GEM-BML+")
     text = report(tmp_path, run(config=tuned), run(config=smooth | {"second_pass": 0.1}))
-    row(text, "GEM-BML+, second pass 0.1, max log std rise 0.01, SiLU")
+    row(text, "GEM-BML+, preset smooth, second pass 0.1")
+    text = report(tmp_path, run(config=tuned), run(config=smooth | {"second_pass": 0.0}))
+    row(text, "GEM-BML+, preset smooth, no second pass")
+    text = report(tmp_path, run(config=tuned), run(config=tuned | {"steps_per_dispatch": 500}))
+    assert row(text, "GEM-BML+")["seeds"] == "2"
     text = report(tmp_path, run(config=tuned), run(config=paper | {"filters": 32}))
     row(text, "GEM-BML+")
     row(text, "GEM-BML+, preset paper")
@@ -229,10 +235,29 @@ def test_every_split_of_a_task_has_a_reliability_diagram(tmp_path):
     short = run(meta_steps=10_000)
     other = run(split="alphabets")
     text = report(tmp_path, run(), run(seed=1), short, other, run(config={"shots": 5}))
-    for task in ("5_way_1_shot", "5_way_5_shot", "5_way_1_shot_alphabets"):
+    for task in ("5_way_1_shot_random_1200", "5_way_5_shot_random_1200", "5_way_1_shot_alphabets"):
         name = f"reliability_omniglot_{task}.png"
         assert text.count(f"]({name})") == 1
         assert (tmp_path / name).read_bytes().startswith(PNG)
+
+
+def test_a_reliability_diagram_has_every_row_after_its_longest_training():
+    wide = {"filters": 64, "inner_steps": 5}
+    runs = [run(), run(seed=1), run(meta_steps=10_000), run(config=wide)]
+    runs += [run(algorithm="maml", config={"filters": 32}, meta_steps=10_000)]
+    runs += [run(split="alphabets", config={"filters": 32})]
+    diagrams = reliabilities(group_few_shot(runs))
+    assert {episodes: list(bins) for episodes, bins in diagrams.items()} == {
+        "random_1200": [
+            "GEM-BML+ (T)\n64 filters, 1 inner step, 60,000 meta-steps",
+            "GEM-BML+ (T)\n64 filters, 5 inner steps, 60,000 meta-steps",
+            "MAML (T)\n32 filters, 10,000 meta-steps",
+        ],
+        "alphabets": ["GEM-BML+ (T)\n60,000 meta-steps"],
+    }
+    two_seeds, *_ = diagrams["random_1200"].values()
+    assert two_seeds["count"] == [0, 20, 60]
+    assert two_seeds["accuracy"] == [None, 0.5, 0.95]
 
 
 def test_figure_2b_and_its_table(tmp_path):

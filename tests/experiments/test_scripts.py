@@ -19,27 +19,47 @@ printf '%s\n' "$(printf '%q ' "$@")" >>"$CALLS"  # in one go: scripts call it si
 """
 
 # Imports what all programs share once, and forks a child for each program, which parses each of its
-# command lines in place of running it.
+# command lines in place of running it. Few-shot runs go on until they have data: options that do
+# not go together are refused.
 PARSER = """
 import json, os, runpy, sys
 from experiments import command_line
 import gembml.training, gembml.evaluation, matplotlib.figure
 
-def parse(commands):
-    for command in commands:
-        rest = command_line._parse(command)
-        if command[0] != "experiments.report.py":  # which takes directories
-            command_line.no_arguments(rest)
-
-for module, commands in json.load(sys.stdin).items():
+def in_child(act, *arguments):
     if os.fork() == 0:
-        command_line.run = lambda _: parse(commands)
-        sys.argv = commands[0]
-        runpy.run_module(module, run_name="__main__")
+        act(*arguments)
         sys.stdout.flush()
         os._exit(0)
     if os.wait()[1]:
-        sys.exit(f"{module} does not understand a command.")
+        sys.exit(f"refused: {arguments[0]}")
+
+def parse(command, main):
+    rest = command_line._parse(command)
+    if command[0] != "experiments.report.py":  # which takes directories
+        command_line.no_arguments(rest)
+    if command[0] == "experiments.few_shot.py":
+        from experiments.few_shot_problem import check_precision
+        class Checked(Exception):
+            pass
+        def run_experiment(algorithm, dataset, split, splits, config, **_):
+            check_precision(config)
+            raise Checked
+        main.__globals__["datasets"].load = lambda *_, **__: None
+        main.__globals__["run_experiment"] = run_experiment
+        try:
+            main(rest)
+        except Checked:
+            return
+        sys.exit("not checked")
+
+def understand(module, commands):
+    command_line.run = lambda main: [in_child(parse, command, main) for command in commands]
+    sys.argv = commands[0]
+    runpy.run_module(module, run_name="__main__")
+
+for module, commands in json.load(sys.stdin).items():
+    in_child(understand, module, commands)
 """
 
 

@@ -68,7 +68,7 @@ def test_a_mean_far_above_the_deviation_costs_no_digits(mode, mean):
 
 @pytest.mark.parametrize("mode", ["transductive", "support", "layer"])
 @pytest.mark.parametrize("value", [0.0, 1000.3])
-def test_constant_images_are_their_bias_and_so_is_their_gradient(mode, value):
+def test_constant_images_are_their_bias_and_their_gradient_is_centred(mode, value):
     def of(x: jax.Array) -> jax.Array:
         return normalise(x, jnp.ones(2), BIAS, mode=mode, num_reference=1)
 

@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import pickle
+import shlex
 from typing import Any
 
 import numpy as np
@@ -90,11 +91,19 @@ def test_nothing_there_says_what_is_needed(tmp_path, cache):
         for layout in ("folder for each class", "train.csv", "mini-imagenet-cache-train.pkl"):
             assert layout in sentence
         target = (folder or pathlib.Path("DATA_DIR")) / "mini_imagenet"
-        assert f"curl -L --create-dirs --output-dir {target} " in sentence
-        for name in PARTS:
-            assert f" {mini_imagenet.LISTS}{name}.csv" in sentence
+        assert shlex.split(sentence.split("`")[1]) == [
+            *("curl", "--fail", "-L", "--create-dirs", "--output-dir", str(target)),
+            "--remote-name-all",
+            *(f"{mini_imagenet.LISTS}{name}.csv" for name in ("train", "val", "test")),
+        ]
+        assert f"the lists go into {target}, with `" in sentence
+        assert f"into {target / 'images'}: " in sentence
         assert "ILSVRC 2012 training set" in sentence
-        assert f"go into {target / 'images'}, and the lists into {target}, " in sentence
+
+
+def test_a_folder_of_the_data_s_name_is_its_own(tmp_path, cache):
+    folder = tmp_path / "mini_imagenet"
+    assert f"the lists go into {folder}, " in refusal(folder, cache)
 
 
 def test_pickles_are_refused_without_permission(tmp_path, cache):

@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import pathlib
+import shlex
 import shutil
 import threading
 import warnings
@@ -192,8 +193,11 @@ def test_one_missing_archive_is_named_with_its_address(data_dir, tmp_path, cache
 def test_no_archive_and_no_network_says_what_to_put_where(named, tmp_path, cache):
     sentence = refusal(tmp_path if named else None, cache)
     assert f"put {BACKGROUND} and {EVALUATION}" in sentence
-    assert "curl -L" in sentence
     folder = (tmp_path if named else pathlib.Path("DATA_DIR")) / "omniglot"
+    assert shlex.split(sentence.split("`")[1]) == [
+        *("curl", "--fail", "-L", "--create-dirs", "--output-dir", str(folder)),
+        *("--remote-name-all", *(omniglot_tfds.URL + name for name in (BACKGROUND, EVALUATION))),
+    ]
     assert f"into {folder}, " in sentence
     assert "Connection refused" in sentence
 
