@@ -29,6 +29,16 @@ commands() {
       "--config.log_std_init=-8 --config.meta_log_std_multiplier=0"
   done
   echo "navigation pretrain 0 --algorithm=pretrain --meta_steps=600"
+  # Trust regions in the inner loop, and REINFORCE for as many meta-steps; and in MAML's meta-step.
+  local trust="--algorithm=gem_bml_plus --meta_steps=100 --config.surrogate=ratio"
+  trust+=" --config.action_std=0.35 --config.inner_optimizer"
+  echo "navigation gem_bml_plus_trpo 0 $trust=trpo --config.max_kl=0.4 --config.later_rate=0.5"
+  echo "navigation gem_bml_plus_trpo_kl_1 0 $trust=trpo --config.max_kl=1.0" \
+    "--config.later_rate=0.25"
+  echo "navigation gem_bml_plus_sgd_100_steps 0 $trust=sgd --config.inner_learning_rate=0.1" \
+    "--config.later_rate=0.25"
+  echo "navigation maml_trpo_meta_step 0 --algorithm=maml --meta_steps=150 $sgd=0.25" \
+    "--config.meta_optimizer=trpo --config.surrogate=ratio"
   # The paper's reward, and with it the goals of Vuorio et al.
   local squared="--algorithm=gem_bml_plus --meta_steps=300 --config.reward=squared_distance"
   echo "navigation_squared gem_bml_plus 0 $squared"

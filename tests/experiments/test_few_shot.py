@@ -4,8 +4,10 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,7 +21,7 @@ from experiments.widened import widened
 from gembml import ALGORITHMS
 from gembml.tasks.images import ImageClasses
 from gembml.training import read_metrics
-from tests.programs import Programs
+from tests.programs import ROOT, Finished, Programs
 from tests.small_images import class_folders, omniglot_archives, png
 
 TINY = (
@@ -160,23 +162,73 @@ def test_tasks_divided_among_devices_give_the_same_prior(few_shot, folder, tmp_p
     assert two["metrics"]["nll"] == pytest.approx(one["metrics"]["nll"], rel=1e-3)
 
 
-def test_omniglot_runs_and_says_that_the_archives_are_not_the_known_ones(few_shot, tmp_path):
-    data = omniglot_archives(tmp_path / "data")
-    finished = few_shot.run(
-        *TINY,
-        "--algorithm=fomaml",
-        "--dataset=omniglot",
-        f"--data_dir={data}",
-        "--split=random_1200",
-        f"--workdir={tmp_path / 'run'}",
-    )
+class OmniglotRun(NamedTuple):
+    """A run of GEM-BML+ on small archives."""
+
+    finished: Finished
+    data: pathlib.Path
+    workdir: pathlib.Path
+
+
+@pytest.fixture(scope="module")
+def omniglot_run(few_shot, tmp_path_factory) -> OmniglotRun:
+    directory = tmp_path_factory.mktemp("omniglot")
+    data, workdir = omniglot_archives(directory / "data"), directory / "run"
+    options = ("--dataset=omniglot", "--split=random_1200", f"--data_dir={data}")
+    finished = few_shot.run(*TINY, SAMPLED, *options, f"--workdir={workdir}")
     assert finished.code == 0, finished.stderr
-    assert "UserWarning" in finished.stderr
-    assert "Traceback" not in finished.stderr
-    results = results_of(tmp_path / "run")
+    return OmniglotRun(finished, data, workdir)
+
+
+def test_omniglot_runs_and_says_that_the_archives_are_not_the_known_ones(omniglot_run):
+    assert "UserWarning" in omniglot_run.finished.stderr
+    assert "Traceback" not in omniglot_run.finished.stderr
+    results = results_of(omniglot_run.workdir)
     assert (results["dataset"], results["split"]) == ("omniglot", "random_1200")
     assert results["config"]["rotations"] == "random"
     assert_measures(results["metrics"])
+
+
+def study(name: str, run: OmniglotRun, *options: str) -> subprocess.CompletedProcess[str]:
+    arguments = [f"--run={run.workdir}", f"--data_dir={run.data}", *options]
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{name}", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_study_of_the_variance_multiplies_it_and_divides_logits(omniglot_run, tmp_path):
+    options = ("--tasks=2", "--as_trained", f"--workdir={tmp_path}")
+    finished = study("variance_study", omniglot_run, *options)
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "variance_study.json").read_text())["rows"]
+    settings = [(row["multiplier"], row["temperature"]) for row in rows]
+    assert settings[:6] == [(m, 1.0) for m in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)]
+    assert settings[6:] == [(0.0, t) for t in (1.25, 1.5, 2.0, 3.0, 4.0)]
+    assert rows[0]["nll_less_than_mean"] == 0.0
+    for row in rows:
+        assert row["nll"] + row["nll_less_than_mean"] == pytest.approx(rows[0]["nll"], rel=1e-5)
+        assert f"{row['ece']:.4f} ± {row['ece_ci95']:.4f}" in finished.stdout
+
+
+def test_a_study_on_classes_that_a_split_has_not_is_refused(omniglot_run, tmp_path):
+    options = ("--classes=validation", f"--workdir={tmp_path / 'study'}")
+    finished = study("variance_study", omniglot_run, *options)
+    assert finished.returncode == 2
+    assert "--classes must be test: split random_1200 of --run" in finished.stderr
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_study_of_the_second_pass_writes_cosines_and_their_figure(omniglot_run, tmp_path):
+    finished = study("second_pass_study", omniglot_run, "--episodes=2", f"--workdir={tmp_path}")
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads((tmp_path / "second_pass_study.json").read_text())["rows"]
+    assert all(-1 - 1e-6 <= row["cosine_of_mean"] <= 1 + 1e-6 for row in rows)
+    assert {row["activation"] for row in rows} == {"relu"}
+    assert (tmp_path / "second_pass_study.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_paper_s_preset_runs_on_mini_imagenet(few_shot, tmp_path):
