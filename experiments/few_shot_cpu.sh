@@ -12,7 +12,7 @@ jobs=${1:-2}
 python=${PYTHON:-python}
 
 commands() {
-  local algorithm classes="--config.rotations=classes"
+  local algorithm seed classes="--config.rotations=classes"
   for algorithm in gem_bml_plus fomaml; do
     # The second seed is validated less often, which changes its log and not its results.
     echo "5_way_1_shot $algorithm 0 --meta_steps=40000 $classes"
@@ -29,9 +29,12 @@ commands() {
   for algorithm in gem_bml_plus gem_bml fomaml maml reptile; do
     echo "5_way_1_shot_all_rows $algorithm 0 --meta_steps=10000 --config.evaluate_every=10000"
   done
-  # The limit of no variance, which is first-order MAML with a query step that is not a gradient's.
-  echo "5_way_1_shot_point gem_bml_plus 0 --meta_steps=10000 --config.evaluate_every=10000" \
-    "--config.log_std_init=-12 --config.max_log_std_rise=0.01 $mean"
+  # The limit of no variance, which is first-order MAML.
+  echo "5_way_1_shot_all_rows fomaml 1 --meta_steps=10000 --config.evaluate_every=10000"
+  for seed in 0 1; do
+    echo "5_way_1_shot_point gem_bml_plus $seed --meta_steps=10000" \
+      "--config.evaluate_every=10000 --config.log_std_init=-12 --config.max_log_std_rise=0.01 $mean"
+  done
   for algorithm in gem_bml_plus maml; do
     echo "5_way_1_shot_smooth $algorithm 0 --preset=smooth --meta_steps=10000" \
       "--config.evaluate_every=10000"

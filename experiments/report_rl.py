@@ -192,7 +192,10 @@ def _section(runs: list[Results], oracles: list[Results], output: pathlib.Path) 
     name = "return_" + "_".join(
         str(part) for part in (runs[0]["experiment"], *_kind(runs[0])) if part is not None
     )
-    lines = [rl_figures.Line(g.algorithm, g.label, g.curve("return")) for g in groups]
+    # One line for each algorithm: the other rows are in the table alone.
+    lines = [
+        rl_figures.Line(g.algorithm, g.label, g.curve("return")) for g in groups if not g.variant
+    ]
     rl_figures.returns_against_updates(lines, references, output / f"{name}.png")
     commands = dict.fromkeys(
         generalised(run["command"], seed="SEED", workdir="DIR") for run in (*runs, *oracles)
@@ -226,8 +229,8 @@ def reinforcement_learning(results: list[Results], output: pathlib.Path) -> str:
     parts += [
         "Returns of fresh episodes after each number of updates, averaged over the test tasks; "
         "± half the 95% interval, over test tasks with one seed, over seeds by Student's t with "
-        "more. “Random start”: the updates of the table's first row, from its prior before "
-        "training.",
+        "more. A figure has of each algorithm the row that is nearest to its preset. “Random "
+        "start”: the updates of the table's first row, from its prior before training.",
         f"¹ {RL_SOURCE}",
         "² Of the way from the random start before any update to the oracle, after the last one.",
         "³ Episodes of weights drawn from the adapted posterior, one set for each, where the other "

@@ -9,8 +9,6 @@ import numpy as np
 from experiments import style
 from experiments.pooling import Curve
 
-# One after the other for the rows of one algorithm.
-_LINE_STYLES = ("-", "--", ":", "-.")
 _LABEL_WIDTH = 34
 _UPDATE_COLOURS = ("0.6", "#56B4E9", "#0072B2", "#D55E00")
 
@@ -51,7 +49,6 @@ def returns_against_updates(
     """
     with style.figure(path, 5.0, 4.2) as figure:
         axes = figure.subplots()
-        seen: list[str] = []
         for position, line in enumerate(lines):
             # Bars beside each other, not above.
             shift = 0.04 * (position - (len(lines) - 1) / 2)
@@ -62,10 +59,8 @@ def returns_against_updates(
                 **style.look(line.algorithm),
                 markersize=4,
                 capsize=2,
-                linestyle=_LINE_STYLES[seen.count(line.algorithm) % len(_LINE_STYLES)],
                 label=textwrap.fill(line.label, _LABEL_WIDTH),
             )
-            seen.append(line.algorithm)
         _references(axes, references)
         axes.set_xticks(sorted({int(step) for line in lines for step in line.returns.steps}))
         axes.set_xlabel("updates on a new task")
@@ -77,8 +72,21 @@ def returns_against_updates(
         levels = [value for value in references.values() if not isinstance(value, dict)]
         margin = 0.5 * (highest - lowest) or 1.0
         # Nor may the interval of two seeds, which is many times their distance, flatten the rest.
-        axes.set_ylim(lowest - margin, max([highest, *levels]) + 0.4 * margin)
+        if max([highest, *levels]) < 0 and lowest < 10 * highest:
+            # Losses that fall to a tenth and less: as a logarithm, or the last would look alike.
+            best = max([highest, *levels])
+            axes.set_yscale("symlog", linthresh=-0.1 * best, subs=(3,))
+            axes.set_ylim(2 * lowest, 0.5 * best)
+            axes.yaxis.set_major_formatter(_number)
+            axes.yaxis.set_minor_formatter(_number)
+        else:
+            axes.set_ylim(lowest - margin, max([highest, *levels]) + 0.4 * margin)
         figure.legend(loc="outside lower center", ncols=2, fontsize=7, handlelength=3.6)
+
+
+def _number(value: float, position: int | None) -> str:
+    del position
+    return f"{value:g}".replace("-", "−")
 
 
 def _references(axes: Any, references: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from experiments import rl_figures
 from experiments.report_inputs import find_results
 from experiments.report_rl import reinforcement_learning
 from tests.programs import Programs
@@ -91,6 +92,18 @@ def test_returns_are_reported_as_a_share_of_the_way_from_random_to_oracles_of_th
     report = reinforcement_learning([_run(), *oracles], tmp_path)
     assert "| oracle | – | – | 80.00 | 80.00 |" in report
     assert "| 50% |" in report
+
+
+def test_a_figure_has_one_line_for_each_algorithm(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        rl_figures, "returns_against_updates", lambda lines, *_: drawn.extend(lines)
+    )
+    other = {"horizon": 200, "inner_learning_rate": 0.7}
+    runs = [_run(), _run(config=other), _run(algorithm="reptile"), _run(seed=1)]
+    report = reinforcement_learning(runs, tmp_path)
+    assert [line.label for line in drawn] == ["MAML", "Reptile"]
+    assert "| MAML, inner learning rate 0.7 | 2 | 1 |" in report
 
 
 @pytest.mark.parametrize(
