@@ -89,7 +89,9 @@ def main(argv: list[str]) -> None:
         ("timing", TIMINGS, _TIMING.value),
     ):
         command_line.choose(flag, table, name)
-    config = command_line.override(half_cheetah_preset(run.preset, run.algorithm), run.algorithm)
+    config = command_line.override(
+        half_cheetah_preset(run.preset, run.algorithm, _TASK.value), run.algorithm
+    )
     mesh = devices.run_mesh(config.meta_batch, 1)  # before brax makes JAX's devices
     environment = half_cheetah(
         _TASK.value, backend=_BACKEND.value, timing=_TIMING.value, horizon=config.horizon

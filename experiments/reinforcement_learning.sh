@@ -60,10 +60,15 @@ commands() {
   echo "half_cheetah maml_log_prob 0 --algorithm=maml --meta_steps=200 $reduced" \
     "--config.surrogate=log_prob --config.inner_learning_rate=0.05"
   for algorithm in gem_bml_plus maml; do
-    echo "half_cheetah_velocity $algorithm 0 --algorithm=$algorithm --meta_steps=200" \
-      "--task=velocity $small"
+    echo "half_cheetah_velocity $algorithm 0 --algorithm=$algorithm --meta_steps=300" \
+      "--task=velocity $small --config.validation_tasks=8"
   done
   # Oracles: a policy for each goal alone.
+  local alone="--config.meta_batch=2 --config.tasks_at_once=2"
+  for goal in 0 1 2; do
+    echo "half_cheetah_velocity oracle_$goal 0 --algorithm=pretrain --goal=$goal" \
+      "--meta_steps=300 --task=velocity $small $alone"
+  done
   for goal in 1 -1; do
     echo "half_cheetah oracle_$goal 0 --algorithm=pretrain --goal=$goal --meta_steps=150 $reduced" \
       "--config.meta_batch=4 --config.tasks_at_once=4 --config.meta_learning_rate=3e-3"

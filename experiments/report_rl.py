@@ -15,6 +15,7 @@ from experiments.report_tables import table
 from experiments.rl_presets import (
     HalfCheetahConfig,
     NavigationConfig,
+    RLConfig,
     half_cheetah_preset,
     navigation_preset,
 )
@@ -65,8 +66,11 @@ def _groups(results: list[Results]) -> list[Group]:
 
 def _distance_to_preset(run: Results) -> int:
     """In how many options a run differs from its algorithm's preset."""
-    preset = navigation_preset if run["experiment"] == "navigation" else half_cheetah_preset
-    fields = dataclasses.asdict(preset("tuned", run["algorithm"]))
+    if run["experiment"] == "navigation":
+        preset: RLConfig = navigation_preset("tuned", run["algorithm"])
+    else:
+        preset = half_cheetah_preset("tuned", run["algorithm"], run["task"])
+    fields = dataclasses.asdict(preset)
     return sum(run["config"].get(field) != value for field, value in fields.items())
 
 

@@ -84,7 +84,7 @@ def returns_against_updates(
         figure.legend(loc="outside lower center", ncols=2, fontsize=7, handlelength=3.6)
 
 
-def _number(value: float, position: int | None) -> str:
+def _number(value: float, position: float) -> str:
     del position
     return f"{value:g}".replace("-", "−")
 
