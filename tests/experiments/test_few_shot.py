@@ -235,8 +235,9 @@ def test_the_paper_s_preset_runs_on_mini_imagenet(few_shot, tmp_path):
     for part, classes in {"train": 64, "val": 16, "test": 20}.items():
         names = (f"{part}_{c}" for c in range(classes))
         class_folders(tmp_path / "data" / "mini_imagenet" / part, dict.fromkeys(names, 2))
+    sizes = (option for option in TINY if not option.startswith("--config.filters"))
     finished = few_shot.run(
-        *(*TINY, SAMPLED, "--meta_steps=1"),
+        *(*sizes, SAMPLED, "--meta_steps=1"),
         *("--config.inner_steps=1", "--config.normalisation=none"),  # less to compile
         *("--dataset=mini_imagenet", "--preset=paper", "--algorithm=gem_bml_plus"),
         *(f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}"),
