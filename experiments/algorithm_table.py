@@ -21,7 +21,7 @@ def algorithm_table() -> str:
     """Every row with its choices, what it is called and computes, and the inner optimizers."""
     rows = [_HEADER]
     rows += [
-        (name, row.family, row.estimator, row.objective, _inner_optimizer(name), row.reference)
+        (name, row.family, row.estimator.name, row.objective, _inner_optimizer(name), row.reference)
         for name, row in ALGORITHMS.items()
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]

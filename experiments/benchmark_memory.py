@@ -19,13 +19,11 @@ STEPS = (1, 5, 10, 20, 50)
 _FROM = 10
 # What a meta-gradient from values may grow by, from 10 steps to 50: a pair of keys per step.
 FLAT = 1.05
-# By the estimator's name in the table of algorithms.
-VALUES = ("Gradient-EM", "first-order", "implicit", "none")
 
 
 def from_values(algorithm: str) -> bool:
     """Whether the meta-gradient is made of values, with nothing stored along the inner loop."""
-    return ALGORITHMS[algorithm].estimator in VALUES
+    return not ALGORITHMS[algorithm].estimator.differentiates
 
 
 def memory(*_: int) -> tuple[list[dict[str, Any]], str]:

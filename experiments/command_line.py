@@ -67,7 +67,9 @@ def override(config: Config, algorithm: str) -> Config:
     }
     config = dataclasses.replace(config, **given)  # type: ignore[type-var]
     choices = dataclasses.asdict(config)  # type: ignore[call-overload]
-    choices |= {"posterior family": ALGORITHMS[algorithm].family, "algorithm": algorithm}
+    row = ALGORITHMS[algorithm]
+    choices |= {"algorithm": algorithm, "posterior family": row.family}
+    choices["query loop"] = "present" if row.query_loop else "absent"
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         needed = has_effect(field, choices)
         if field.name in given and needed:

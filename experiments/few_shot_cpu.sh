@@ -21,6 +21,11 @@ commands() {
       "--config.evaluate_every=10000"
     echo "20_way_1_shot $algorithm 0 --ways=20 --meta_steps=10000 --config.evaluate_every=10000"
   done
+  # By the rotations of published numbers.
+  for algorithm in gem_bml_plus maml fomaml; do
+    echo "5_way_1_shot_alphabet_10000_steps $algorithm 0 --split=alphabet --meta_steps=10000" \
+      "--config.evaluate_every=10000"
+  done
   echo "20_way_1_shot maml 0 --ways=20 --meta_steps=10000 --config.evaluate_every=10000"
   # The posteriors' means alone, as chosen by the study on validation classes below.
   local mean="--config.test_std_multiplier=0"
@@ -76,6 +81,9 @@ done | xargs -P "$jobs" -I{} sh -c "$python -m experiments.few_shot {}" || faile
 run=runs/few_shot_cpu/omniglot_5_way_1_shot/gem_bml_plus/seed_0
 "$python" -m experiments.variance_study --run="$run" --tasks=150 \
   --workdir=runs/few_shot_cpu/variance_study || failed=1
+run_alphabet=runs/few_shot_cpu/omniglot_5_way_1_shot_alphabet_10000_steps/gem_bml_plus/seed_0
+"$python" -m experiments.variance_study --run="$run_alphabet" --tasks=150 \
+  --workdir=runs/few_shot_cpu/variance_study_alphabet || failed=1
 run_20_way=runs/few_shot_cpu/omniglot_20_way_1_shot/gem_bml_plus/seed_0
 "$python" -m experiments.variance_study --tasks=60 --run="$run_20_way" \
   --workdir=runs/few_shot_cpu/variance_study_20_way || failed=1
@@ -89,7 +97,8 @@ for results in runs/few_shot_cpu/*/*/seed_*/results.json; do
   mkdir -p "experiments/results/few_shot_cpu/$(dirname "${results#runs/few_shot_cpu/}")"
   cp "$results" "experiments/results/few_shot_cpu/${results#runs/few_shot_cpu/}"
 done
-for study in variance_study variance_study_20_way variance_study_20_way_validation second_pass_study; do
+studies="variance_study variance_study_alphabet variance_study_20_way"
+for study in $studies variance_study_20_way_validation second_pass_study; do
   for numbers in runs/few_shot_cpu/"$study"/*_study.json; do
     [ -f "$numbers" ] || continue
     mkdir -p "experiments/results/few_shot_cpu/$study"

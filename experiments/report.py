@@ -3,13 +3,16 @@
     python -m experiments.report DIR... --output=DIR [--into=RESULTS.md]
 
 Finds all ``results.json`` below the given directories and writes ``report.md`` and figures into
-``--output``. With ``--into`` the same text also replaces what stands between the lines
-``<!-- results:begin -->`` and ``<!-- results:end -->`` of that file.
+``--output``. Time and memory of the sinusoid's tables are those of ``benchmark.json``, which
+``experiments.benchmark`` writes, there or in a given directory. With ``--into`` the same text also
+replaces what stands between the lines ``<!-- results:begin -->`` and ``<!-- results:end -->`` of
+that file.
 """
 
 import os
 import pathlib
 import re
+import shutil
 
 from absl import flags
 
@@ -74,6 +77,14 @@ def _read(path: str) -> str:
         ) from error
 
 
+def bring_benchmark(directories: list[str], output: pathlib.Path) -> None:
+    """Copy ``benchmark.json`` to the output if it lies in one of the directories alone."""
+    measured = [pathlib.Path(directory) / "benchmark.json" for directory in directories]
+    found = [path for path in measured if path.exists()]
+    if found and not (output / "benchmark.json").exists():
+        shutil.copy(found[0], output)
+
+
 def main(argv: list[str]) -> None:
     """Write the report that the flags describe."""
     if not argv[1:]:
@@ -87,6 +98,7 @@ def main(argv: list[str]) -> None:
     for line in inputs.skipped:
         print(f"Skipped {line}")
     output = make_directory("output", _OUTPUT.value)
+    bring_benchmark(argv[1:], output)
     report = render(inputs, output)
     (output / "report.md").write_text(f"# Results\n\n{report}\n", encoding="utf-8")
     count = len(inputs.results)

@@ -80,7 +80,12 @@ def returns_against_updates(
             axes.yaxis.set_major_formatter(_number)
             axes.yaxis.set_minor_formatter(_number)
         else:
-            axes.set_ylim(lowest - margin, max([highest, *levels]) + 0.4 * margin)
+            top = max([highest, *levels])
+            curves = [value for value in references.values() if isinstance(value, dict)]
+            below = min((min(curve.values()) for curve in curves), default=lowest)
+            if lowest - 1.5 * (top - lowest) <= below < lowest:
+                lowest = below
+            axes.set_ylim(lowest - margin, top + 0.4 * margin)
         figure.legend(loc="outside lower center", ncols=2, fontsize=7, handlelength=3.6)
 
 

@@ -32,8 +32,6 @@ MEASURED = {
     name: ALGORITHMS[name] for name in sorted(ALGORITHMS, key=style.place) if name != "pretrain"
 }
 _DEFAULT = ["gem_bml_plus", "gem_bml", "maml", "fomaml", "reptile", "imaml", "amortized_bml"]
-# Which make further inner steps on the query set.
-_QUERY_PHASE = ("gem_bml_plus", "gem_bml", "reptile", "pmaml", "elbo_difference", "kl_chaser")
 # The same for every point of a figure.
 _SHARED = ("ways", "shots", "queries", "filters", "meta_batch")
 _NO_EFFECT = "has no effect on the cost of a meta-step"
@@ -140,8 +138,10 @@ def measure_points(
         cost, about = measure_apart(point)
         number = point.config.inner_steps
         row = {"algorithm": point.algorithm, "inner_steps": number, **cost._asdict()}
-        of_all = point.algorithm == "amortized_bml" and config["amortized_posterior"] == "all"
-        if of_all or point.algorithm in _QUERY_PHASE:
+        of_support = (
+            point.algorithm == "amortized_bml" and config["amortized_posterior"] == "support"
+        )
+        if ALGORITHMS[point.algorithm].query_loop and not of_support:
             row["query_steps"] = point.config.query_steps or number
         print(_line(row), flush=True)
         if about:  # otherwise ended by the system, which may have the memory another time

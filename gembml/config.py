@@ -16,10 +16,12 @@ _NATURAL = (*GAUSSIAN, ("inner_optimizer", "natural_gradient"))
 _PARTICLES = (("posterior family", "particles"),)
 _TRPO = (("inner_optimizer", "trpo"),)
 _META_RATE = (("meta_optimizer", "not trpo"),)
-_GAUSSIAN_ROWS = "gem_bml, gem_bml_plus, amortized_bml, pmaml, elbo_difference, kl_chaser"
-_QUERY_LOOP = (("algorithm", f"{_GAUSSIAN_ROWS} or reptile"),)
-_PRIOR_TERM = (("algorithm", f"{_GAUSSIAN_ROWS}, platipus or bmaml"),)
-_PRIOR_STD = (("algorithm", f"{_GAUSSIAN_ROWS}, platipus or llama"),)
+_QUERY_LOOP = (("query loop", "present"),)
+_PRIOR_TERM = (("posterior family", "gaussian or particles"), ("algorithm", "not emaml"))
+_PRIOR_STD = (
+    ("posterior family", "gaussian, particles or laplace"),
+    ("algorithm", "not bmaml or emaml"),
+)
 _AMORTIZED = (("algorithm", "amortized_bml"),)
 _IMAML = (("algorithm", "imaml"),)
 
@@ -98,8 +100,8 @@ class LearnerConfig:
     antithetic: bool = option(True, "draw weight samples in pairs m + s e, m - s e", only=_WEIGHTS)
     kl_weight: float = option(
         1.0,
-        "weight of the prior's term against the data: the KL of the ELBO, or the log prior of "
-        "BMAML's particles",
+        "weight w of the prior's term against the data: the KL of the ELBO (so of the likelihood's "
+        "power 1/w), or the log prior of BMAML's particles",
         least=0.0,
         only=_PRIOR_TERM,
     )

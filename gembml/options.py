@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
+import numbers
 import re
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from jax.core import Tracer
 
 
@@ -100,12 +103,28 @@ def positive(number: Any) -> bool:
     return not concrete(number) or number > 0
 
 
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+
+
+def _of_kind(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's type; a scalar array is the number that it holds."""
+    if kind is float and isinstance(value, (jax.Array, np.ndarray)):
+        return value.ndim == 0 and np.issubdtype(value.dtype, np.number)
+    if kind in (int, float):
+        number = numbers.Integral if kind is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, kind) if kind in _KINDS else True
+
+
 def check(config: Any) -> None:
     """Raise :class:`OptionError` if a field of the dataclass lies outside its allowed values."""
     for field in dataclasses.fields(config):
         value, m = getattr(config, field.name), field.metadata
         if not concrete(value):
             continue
+        if not _of_kind(value, field.type):
+            kind = _KINDS[field.type]  # type: ignore[index]
+            raise OptionError(f"config.{field.name} must be {kind}, not {value!r}.")
         reason = ""
         if m.get("choices"):
             ok = value in m["choices"]
@@ -117,8 +136,7 @@ def check(config: Any) -> None:
                 (m.get("least") is None or value >= m["least"])
                 and (m.get("above") is None or value > m["above"])
                 and (m.get("most") is None or value <= m["most"])
-                and (not isinstance(value, float) or math.isfinite(value))
-                and (field.type is not int or isinstance(value, int))
+                and (field.type is not float or math.isfinite(value))
             )
         if not ok:
             raise OptionError(f"config.{field.name} must be {allowed(field)}, not {value}{reason}.")

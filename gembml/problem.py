@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from gembml.base import Data, Key, Params, Problem
 from gembml.gaussian import Gaussian
+from gembml.options import OptionError
 
 
 class Points(NamedTuple):
@@ -40,6 +41,17 @@ def negative_mean_squared_error(prediction: jax.Array, y: jax.Array) -> jax.Arra
     return -jnp.mean((prediction - y) ** 2)
 
 
+def _check_shapes(inputs: jax.Array, predictions: jax.Array, targets: jax.Array) -> None:
+    """Refuse targets that would be broadcast against predictions; whole numbers may be labels."""
+    shape = predictions.shape
+    classes = jnp.issubdtype(targets.dtype, jnp.integer) and shape[-1] > 1
+    if targets.shape != shape and not (classes and targets.shape == shape[:-1]):
+        raise OptionError(
+            f"Targets for inputs of shape {inputs.shape} must have shape {shape}, that of the "
+            f"network's predictions{f', or {shape[:-1]}' * classes}, not {targets.shape}."
+        )
+
+
 def supervised(
     network: nn.Module,
     example: jax.Array,
@@ -50,24 +62,44 @@ def supervised(
     """The problem of fitting ``network`` to tasks that are :class:`SupervisedTask` of points.
 
     Args:
-      network: a flax module from ``x [K, ...]`` to predictions ``[K, ...]``.
-      example: an input that fixes the shapes, ``[K, ...]``.
+      network: a flax module from ``x [K, ...]`` to predictions ``[K, ...]``. Targets have their
+        shape or, if they are whole numbers and so may be labels, all of it but the last axis.
+      example: an input that fixes the shapes, ``[K, ...]``; its number K is of no account.
       log_likelihood: ``(predictions, targets)`` -> a scalar.
       sample_outputs: the network's local reparameterisation, if it has one:
         ``(key, Gaussian over weights, x)`` -> predictions.
       whiten: predictions -> the same in units in which the likelihood's Fisher matrix is the
         identity, for Laplace approximations; for N(y | prediction, s^2) prediction / s.
+
+    Raises (the problem's likelihoods):
+      OptionError: for inputs of another shape than ``example``, and for targets of another than
+        the predictions, both before anything is broadcast.
     """
+
+    def check_inputs(x: jax.Array) -> None:
+        if x.shape[1:] != example.shape[1:] or not x.ndim:
+            needed = ", ".join(["points", *map(str, example.shape[1:])])
+            raise OptionError(
+                f"A task's inputs must have shape [{needed}], as the example has, and not {x.shape}"
+                "; before it a batch of tasks has an axis of tasks."
+            )
+
+    def log_likelihood_of(params: Params, data: Points) -> jax.Array:
+        check_inputs(data.x)
+        predictions = outputs(network, params, data.x)
+        _check_shapes(data.x, predictions, data.y)
+        return log_likelihood(predictions, data.y)
 
     def local_log_likelihood(key: Key, weights: Gaussian, data: Points) -> jax.Array:
         assert sample_outputs is not None
-        return log_likelihood(sample_outputs(key, weights, data.x), data.y)
+        check_inputs(data.x)
+        predictions = sample_outputs(key, weights, data.x)
+        _check_shapes(data.x, predictions, data.y)
+        return log_likelihood(predictions, data.y)
 
     return Problem(
         init=lambda key: network.init(key, example),
-        log_likelihood=lambda params, data: log_likelihood(
-            outputs(network, params, data.x), data.y
-        ),
+        log_likelihood=log_likelihood_of,
         support=lambda key, task, params: task.support,
         query=lambda key, task, params: task.query,
         local_log_likelihood=local_log_likelihood if sample_outputs else None,

@@ -147,7 +147,7 @@ def test_what_needs_a_gaussian_is_refused_for_every_other_posterior(name, field,
 
 
 @pytest.mark.parametrize(
-    "name", rows(lambda row: row.family == "gaussian" and row.estimator != "Gradient-EM")
+    "name", rows(lambda row: row.family == "gaussian" and row.estimator.name != "Gradient-EM")
 )
 def test_online_em_is_refused_for_meta_gradients_that_are_not_moments(name):
     assert "needs Gradient-EM's meta-gradient" in refusal(name, meta_optimizer="online_em")

@@ -35,7 +35,7 @@ def printed() -> Iterator[dict[str, Any]]:
 
 
 def test_the_example_is_a_short_file_a_row_a_preset_a_config_and_a_test():
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 12
     assert len(BLOCKS[0].splitlines()) <= 80
 
 
@@ -64,6 +64,18 @@ def test_the_printed_task_distribution_trains(printed):
     np.testing.assert_allclose(slopes, slopes[0], rtol=1e-3)
 
 
+def test_the_printed_recorded_tasks_train(printed):
+    assert bool(jnp.all(printed["recorded_metrics"].finite))
+    curves, used = printed["curves"], 8
+    task = printed["sample_draw"](printed["jax"].random.key(0), curves, used)
+    problem = printed["recorded_problem"]
+    support, query = (draw(None, task, None) for draw in (problem.support, problem.query))
+    assert (len(support.x), len(query.y)) == (5, used - 5)
+    assert len({*np.ravel(support.x).tolist(), *np.ravel(query.x).tolist()}) == used
+    place = task.points[0]
+    np.testing.assert_allclose(support.y[0], curves.y[task.curve, place], rtol=1e-6)
+
+
 def test_the_printed_loader_divides_the_classes(printed, tmp_path):
     for digit in range(5):
         np.save(tmp_path / f"{digit}.npy", np.full((3, 4, 4, 1), digit, np.uint8))
@@ -88,6 +100,6 @@ def test_the_printed_environment_trains(printed):
 def test_files_that_are_named_exist(path):
     new = {
         *("gembml/algorithms/first_order_pmaml.py", "gembml/tasks/lines.py"),
-        *("gembml/tasks/digits.py", "gembml/tasks/cart.py"),
+        *("gembml/tasks/digits.py", "gembml/tasks/cart.py", "gembml/tasks/recorded.py"),
     }
     assert (path in new) != (pathlib.Path(__file__).parents[1] / path).exists()

@@ -9,9 +9,12 @@ import pytest
 from gembml import Gaussian, gaussian, gem_gradient
 from gembml.base import Inference
 from gembml.inference import infer, variational, weight_samples
+from gembml.inference.variational import elbo
 from gembml.meta_gradients import gem
 from gembml.optimizers import natural_gradient
+from gembml.tasks import linear_regression as regression
 from tests.conjugate import (
+    NOISE_STD,
     PROBLEM,
     exact_inference,
     exact_posterior,
@@ -80,6 +83,24 @@ def test_sequential_bayes_is_the_posterior_of_the_union():
     prior, task = make_prior(0), make_task(0)
     in_sequence = exact_posterior(exact_posterior(prior, task.support), task.query)
     assert_close(in_sequence, exact_posterior(prior, union(*task)))
+
+
+@pytest.mark.parametrize("kl_weight", [0.1, 1.0, 3.0])
+def test_a_kl_weight_is_a_power_of_the_likelihood_in_the_posterior_and_in_gem_s_evidence(kl_weight):
+    prior, task = make_prior(0), make_task(0)
+    tempered_std = np.sqrt(kl_weight) * NOISE_STD
+    posterior = regression.exact_posterior(prior, task.support, tempered_std)
+    slope = jax.grad(elbo, argnums=1)(
+        jax.random.key(KEY_SEED),
+        posterior,
+        prior,
+        task.support,
+        expected_log_likelihood=regression.exact_expectation(NOISE_STD),
+        kl_weight=kl_weight,
+    )
+    assert_close(slope, jax.tree.map(jnp.zeros_like, slope))
+    evidence = jax.grad(regression.log_evidence)(prior, task.support, tempered_std)
+    assert_close(gem_gradient(prior, posterior), evidence)
 
 
 def converged_inference(num_steps: int) -> Inference:

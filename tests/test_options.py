@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ class Config:
     opened: float = option(0.5, "above 0", above=0.0)
     choice: str = option("a", "a or b", choices=("a", "b"))
     free: float = option(0.0, "anything")
+    switch: bool = option(False, "on or off")
 
     def __post_init__(self) -> None:
         check(self)
@@ -38,12 +41,23 @@ def test_a_number_is_taken_if_and_only_if_it_lies_in_the_range(value):
         ("opened", math.nan, "config.opened must be above 0.0, not nan."),
         ("free", math.nan, "config.free must be any float, not nan."),
         ("choice", "c", "config.choice must be one of a, b, not c."),
+        ("choice", 1, "config.choice must be text, not 1."),
+        ("closed", 2.0, "config.closed must be a whole number, not 2.0."),
+        ("closed", True, "config.closed must be a whole number, not True."),
+        ("opened", "0.1", "config.opened must be a number, not '0.1'."),
+        ("opened", np.ones(2), "config.opened must be a number, not array([1., 1.])."),
+        ("switch", "no", "config.switch must be True or False, not 'no'."),
     ],
 )
 def test_the_refusal_names_the_option_and_what_is_allowed(field, value, message):
     with pytest.raises(OptionError) as error:
         Config(**{field: value})
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("number", [1, np.float32(1), np.ones(()), jnp.ones(())])
+def test_a_number_is_one_whatever_holds_it(number):
+    assert Config(opened=number).opened == 1
 
 
 def test_allowed_describes_every_option_of_a_learner():

@@ -12,7 +12,7 @@ from gembml.algorithms import (
     laplace_posterior,
     particle_posterior,
 )
-from gembml.algorithms.parts import Algorithm, Parts
+from gembml.algorithms.parts import Algorithm, Estimator, Parts
 from gembml.base import MetaLearner, Problem
 from gembml.builders import inner_optimizer, max_task_norm, meta_optimizer
 from gembml.config import LearnerConfig
@@ -22,25 +22,49 @@ from gembml.optimizers.by_name import has_usable_derivative, needs_loss
 from gembml.options import OptionError, positive
 from gembml.trust_region_learner import trust_region_learner
 
-__all__ = ["ALGORITHMS", "Algorithm", "Parts", "make_learner"]
+__all__ = ["ALGORITHMS", "Algorithm", "Estimator", "Parts", "make_learner"]
 
 # Estimators, as `--list` prints them.
-_GEM = "Gradient-EM"
-_THROUGH = "ELBO gradient"  # through the inner loop; MAML's is its delta case
-_CHASER = "chaser"
+_GEM = Estimator("Gradient-EM", differentiates=False)
+_THROUGH = Estimator("ELBO gradient", differentiates=True)  # MAML's is its delta case
+_CHASER = Estimator("chaser", differentiates=True)
+_LAPLACE = Estimator("Laplace", differentiates=True)
+_FIRST_ORDER = Estimator("first-order", differentiates=False)
+_IMPLICIT = Estimator("implicit", differentiates=False)
+_EXACT = Estimator("none", differentiates=False)  # there is no inner loop
 
 ALGORITHMS: dict[str, Algorithm] = {
     "gem_bml": Algorithm(
-        gaussian_posterior.gem_bml, "gaussian", _GEM, "L1", "Zou & Lu 2020, Section 3.2"
+        gaussian_posterior.gem_bml,
+        "gaussian",
+        _GEM,
+        "L1",
+        "Zou & Lu 2020, Section 3.2",
+        query_loop=True,
     ),
     "gem_bml_plus": Algorithm(
-        gaussian_posterior.gem_bml_plus, "gaussian", _GEM, "L2", "Zou & Lu 2020, Section 3.2"
+        gaussian_posterior.gem_bml_plus,
+        "gaussian",
+        _GEM,
+        "L2",
+        "Zou & Lu 2020, Section 3.2",
+        query_loop=True,
     ),
     "amortized_bml": Algorithm(
-        gaussian_posterior.amortized_bml, "gaussian", _THROUGH, "L1", "Ravi & Beatson 2019"
+        gaussian_posterior.amortized_bml,
+        "gaussian",
+        _THROUGH,
+        "L1",
+        "Ravi & Beatson 2019",
+        query_loop=True,
     ),
     "pmaml": Algorithm(
-        gaussian_posterior.pmaml, "gaussian", _THROUGH, "L2", "Zou & Lu 2020, Table 1"
+        gaussian_posterior.pmaml,
+        "gaussian",
+        _THROUGH,
+        "L2",
+        "Zou & Lu 2020, Table 1",
+        query_loop=True,
     ),
     "elbo_difference": Algorithm(
         gaussian_posterior.elbo_difference,
@@ -48,27 +72,38 @@ ALGORITHMS: dict[str, Algorithm] = {
         _THROUGH,
         "L2 as L1 - L(D^tr)",
         "Zou & Lu 2020, Section 4",
+        query_loop=True,
     ),
     "kl_chaser": Algorithm(
-        gaussian_posterior.kl_chaser, "gaussian", _CHASER, "L2", "Zou & Lu 2020, Table 1"
+        gaussian_posterior.kl_chaser,
+        "gaussian",
+        _CHASER,
+        "L2",
+        "Zou & Lu 2020, Table 1",
+        query_loop=True,
     ),
     "platipus": Algorithm(
         particle_posterior.platipus, "particles", _THROUGH, "L2", "Finn, Xu & Levine 2018"
     ),
     "bmaml": Algorithm(particle_posterior.bmaml, "particles", _CHASER, "L2", "Yoon et al. 2018"),
     "emaml": Algorithm(particle_posterior.emaml, "particles", _THROUGH, "L2", "Yoon et al. 2018"),
-    "llama": Algorithm(laplace_posterior.llama, "laplace", "Laplace", "L2", "Grant et al. 2018"),
+    "llama": Algorithm(laplace_posterior.llama, "laplace", _LAPLACE, "L2", "Grant et al. 2018"),
     "maml": Algorithm(delta_posterior.maml, "delta", _THROUGH, "L2", "Finn, Abbeel & Levine 2017"),
     "fomaml": Algorithm(
-        delta_posterior.fomaml, "delta", "first-order", "L2", "Finn, Abbeel & Levine 2017"
+        delta_posterior.fomaml, "delta", _FIRST_ORDER, "L2", "Finn, Abbeel & Levine 2017"
     ),
-    "imaml": Algorithm(delta_posterior.imaml, "delta", "implicit", "L2", "Rajeswaran et al. 2019"),
+    "imaml": Algorithm(delta_posterior.imaml, "delta", _IMPLICIT, "L2", "Rajeswaran et al. 2019"),
     "meta_sgd": Algorithm(delta_posterior.meta_sgd, "delta", _THROUGH, "L2", "Li et al. 2017"),
     "reptile": Algorithm(
-        delta_posterior.reptile, "delta", _GEM, "L1", "Nichol, Achiam & Schulman 2018"
+        delta_posterior.reptile,
+        "delta",
+        _GEM,
+        "L1",
+        "Nichol, Achiam & Schulman 2018",
+        query_loop=True,
     ),
     "pretrain": Algorithm(
-        delta_posterior.pretrain, "delta", "none", "L1", "Zou & Lu 2020, Section 4"
+        delta_posterior.pretrain, "delta", _EXACT, "L1", "Zou & Lu 2020, Section 4"
     ),
 }
 
@@ -139,10 +174,9 @@ def _check_combination(algorithm: str, problem: Problem, config: LearnerConfig) 
             "config.meta_optimizer=trpo searches along the objective of maml, as a function of the "
             f"prior, and {algorithm} has none to search along: choose another value."
         )
-    differentiates = row.estimator in (_THROUGH, _CHASER, "Laplace")
-    if differentiates:
+    if row.estimator.differentiates:
         inner_optimizer(config, differentiated=True)  # refuses what cannot be used at all
-    if differentiates and not _has_usable_derivative(config.inner_optimizer):
+    if row.estimator.differentiates and not _has_usable_derivative(config.inner_optimizer):
         raise OptionError(
             f"{algorithm} differentiates through the inner loop, and the steps of "
             f"config.inner_optimizer={config.inner_optimizer} have no usable derivative: choose "
@@ -195,6 +229,8 @@ def make_learner(
     """
     if algorithm not in ALGORITHMS:
         raise OptionError(f"algorithm must be one of {', '.join(ALGORITHMS)}, not {algorithm!r}.")
+    if num_meta_steps < 1:
+        raise OptionError(f"num_meta_steps must be at least 1, not {num_meta_steps}.")
     _check_combination(algorithm, problem, config)
     row = ALGORITHMS[algorithm]
     parts = row.build(problem, config)

@@ -21,7 +21,12 @@ def _is_head(name: str) -> bool:
     return "head" in name.split("/")
 
 
-def _family(problem: Problem, config: LearnerConfig) -> Family:
+def gaussian_family(problem: Problem, config: LearnerConfig) -> Family:
+    """Priors and posteriors, with the variances that ``config`` gives the problem's weights.
+
+    Raises:
+      OptionError: if the weights are one vector and the variances are those of arrays or a head.
+    """
     of_arrays = config.variance_per == "array" or config.log_std_relative
     if of_arrays or config.random_weights == "head":
         shapes = jax.eval_shape(problem.init, jax.random.key(0))
@@ -47,9 +52,21 @@ def _family(problem: Problem, config: LearnerConfig) -> Family:
     )
 
 
-def _inference(
+def gaussian_inference(
     problem: Problem, config: LearnerConfig, *, differentiated: bool, later: bool = False
 ) -> Inference:
+    """Variational inference by ``config``'s optimizer: subroutine VI of Section 3.1.
+
+    Args:
+      problem: what is learned.
+      config: numbers and choices.
+      differentiated: whether the meta-gradient is differentiated through the loop.
+      later: whether it follows another loop, on the query set; its rate then begins as
+        ``config.later_rate`` says.
+
+    Raises:
+      OptionError: if the optimizer cannot be used.
+    """
     optimizer = inner_optimizer(config, differentiated=differentiated, later=later)
     if config.inner_optimizer == "trpo" or needs_loss(config.inner_optimizer):
         optimizer = on_mean(optimizer)
@@ -71,16 +88,16 @@ def _query_steps(config: LearnerConfig) -> int:
 def gem_loops(problem: Problem, config: LearnerConfig) -> dict[str, Any]:
     """Gradient-EM's inner loops, as arguments of :func:`gembml.meta_gradients.gem`."""
     return {
-        "inference": _inference(problem, config, differentiated=False),
+        "inference": gaussian_inference(problem, config, differentiated=False),
         "num_steps": config.inner_steps,
         "query_steps": _query_steps(config),
-        "query_inference": _inference(problem, config, differentiated=False, later=True),
+        "query_inference": gaussian_inference(problem, config, differentiated=False, later=True),
         "second_pass": config.second_pass,
     }
 
 
 def _gem(problem: Problem, config: LearnerConfig, objective: str) -> Parts:
-    family, loops = _family(problem, config), gem_loops(problem, config)
+    family, loops = gaussian_family(problem, config), gem_loops(problem, config)
     return Parts(family, loops["inference"], gem(problem, family, **loops, objective=objective))
 
 
@@ -95,19 +112,19 @@ def gem_bml_plus(problem: Problem, config: LearnerConfig) -> Parts:
 
 
 def _elbo(problem: Problem, config: LearnerConfig, objective: str, **options) -> Parts:
-    inference = _inference(problem, config, differentiated=True)
+    inference = gaussian_inference(problem, config, differentiated=True)
     estimator = elbo_gradient(
         problem,
         inference,
         expected_log_likelihood(problem, config),
         config.inner_steps,
         query_steps=_query_steps(config),
-        query_inference=_inference(problem, config, differentiated=True, later=True),
+        query_inference=gaussian_inference(problem, config, differentiated=True, later=True),
         objective=objective,
         kl_weight=config.kl_weight,
         **options,
     )
-    return Parts(_family(problem, config), inference, estimator)
+    return Parts(gaussian_family(problem, config), inference, estimator)
 
 
 def amortized_bml(problem: Problem, config: LearnerConfig) -> Parts:
@@ -135,14 +152,14 @@ def elbo_difference(problem: Problem, config: LearnerConfig) -> Parts:
 
 def kl_chaser(problem: Problem, config: LearnerConfig) -> Parts:
     """KL-chaser: -grad KL(sg(lambda_all) || lambda_tr(Theta)), Table 1 and appendix B.4."""
-    inference = _inference(problem, config, differentiated=True)
+    inference = gaussian_inference(problem, config, differentiated=True)
     estimator = chaser(
         problem,
         inference,
         config.inner_steps,
-        leader=_inference(problem, config, differentiated=True, later=True),
+        leader=gaussian_inference(problem, config, differentiated=True, later=True),
         leader_steps=_query_steps(config),
         leader_data=problem.query,
         distance=gaussian.kl_divergence,
     )
-    return Parts(_family(problem, config), inference, estimator)
+    return Parts(gaussian_family(problem, config), inference, estimator)

@@ -16,14 +16,24 @@ class Parts(NamedTuple):
     meta_gradient: MetaGradient
 
 
+class Estimator(NamedTuple):
+    """How a meta-gradient is estimated."""
+
+    name: str
+    differentiates: bool
+    """Whether through the inner loop, whose optimizer then must have a derivative and whose steps
+    are all kept in memory; if not, from values alone."""
+
+
 class Algorithm(NamedTuple):
     """One row of the table."""
 
     build: Callable[[Problem, LearnerConfig], Parts]
     family: str
     """The posterior's: ``gaussian``, ``delta``, ``particles`` or ``laplace``."""
-    estimator: str
-    """How the meta-gradient is estimated; ``none``: exactly, without an inner loop."""
+    estimator: Estimator
     objective: str
     """``L1`` = log P(D^tr u D^val | Theta), ``L2`` = log P(D^val | D^tr, Theta), or a name."""
     reference: str
+    query_loop: bool = False
+    """Whether an inner loop on the query set follows that on the support set."""

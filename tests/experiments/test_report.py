@@ -1,10 +1,8 @@
 """RESULTS.md says what the stored results say, and nothing else."""
 
-import shutil
-
 import pytest
 
-from experiments.report import BEGIN, END, render, replaced
+from experiments.report import BEGIN, END, bring_benchmark, render, replaced
 from experiments.report_inputs import find_results
 from gembml.training import InputError
 from tests.programs import ROOT
@@ -13,7 +11,7 @@ from tests.programs import ROOT
 def test_the_tables_of_results_md_are_those_of_the_stored_results(tmp_path):
     text = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
     stored = ROOT / "experiments" / "results"
-    shutil.copy(stored / "benchmark.json", tmp_path)
+    bring_benchmark([str(stored)], tmp_path)
     report = render(find_results([str(stored)]), tmp_path)
     assert replaced(text, report, "experiments/results") == text
 
