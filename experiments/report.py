@@ -4,9 +4,9 @@
 
 Finds all ``results.json`` below the given directories and writes ``report.md`` and figures into
 ``--output``. Time and memory of the sinusoid's tables are those of ``benchmark.json``, which
-``experiments.benchmark`` writes, there or in a given directory. With ``--into`` the same text also
-replaces what stands between the lines ``<!-- results:begin -->`` and ``<!-- results:end -->`` of
-that file.
+``experiments.benchmark`` writes, in the first given directory that has one, or in ``--output``.
+With ``--into`` the same text also replaces what stands between the lines ``<!-- results:begin -->``
+and ``<!-- results:end -->`` of that file.
 """
 
 import os
@@ -78,11 +78,14 @@ def _read(path: str) -> str:
 
 
 def bring_benchmark(directories: list[str], output: pathlib.Path) -> None:
-    """Copy ``benchmark.json`` to the output if it lies in one of the directories alone."""
-    measured = [pathlib.Path(directory) / "benchmark.json" for directory in directories]
-    found = [path for path in measured if path.exists()]
-    if found and not (output / "benchmark.json").exists():
-        shutil.copy(found[0], output)
+    """Copy the first directory's ``benchmark.json`` to the output, if any has one."""
+    own = output / "benchmark.json"
+    for directory in directories:
+        measured = pathlib.Path(directory) / "benchmark.json"
+        if measured.exists():
+            if measured.resolve() != own.resolve():
+                shutil.copy(measured, own)
+            return
 
 
 def main(argv: list[str]) -> None:

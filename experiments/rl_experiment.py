@@ -102,12 +102,14 @@ def _batches(algorithm: str, config: RLConfig) -> int:
     query_steps = config.query_steps or config.inner_steps
     second_pass = config.inner_steps if positive(config.second_pass) else 0
     after_support = {
+        "gem_bml": query_steps + second_pass,
+        "gem_bml_plus": query_steps + second_pass,
         # Their bounds have episodes of their own, of D^val or of both data sets.
         "pmaml": query_steps + 1,
         "elbo_difference": query_steps + 2,
         "amortized_bml": 2 + (query_steps if config.amortized_posterior == "all" else 0),
     }
-    others = query_steps + second_pass if ALGORITHMS[algorithm].query_loop else 1
+    others = query_steps if ALGORITHMS[algorithm].query_loop else 1
     return config.inner_steps + after_support.get(algorithm, others)
 
 

@@ -83,6 +83,7 @@ def returns_against_updates(
             top = max([highest, *levels])
             curves = [value for value in references.values() if isinstance(value, dict)]
             below = min((min(curve.values()) for curve in curves), default=lowest)
+            # The untrained policy is shown if that leaves the others two fifths of the height.
             if lowest - 1.5 * (top - lowest) <= below < lowest:
                 lowest = below
             axes.set_ylim(lowest - margin, top + 0.4 * margin)

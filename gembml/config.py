@@ -100,8 +100,8 @@ class LearnerConfig:
     antithetic: bool = option(True, "draw weight samples in pairs m + s e, m - s e", only=_WEIGHTS)
     kl_weight: float = option(
         1.0,
-        "weight w of the prior's term against the data: the KL of the ELBO (so of the likelihood's "
-        "power 1/w), or the log prior of BMAML's particles",
+        "weight w of the prior's term against the data: the KL of the ELBO (above 0: of the "
+        "likelihood's power 1/w), or the log prior of BMAML's particles",
         least=0.0,
         only=_PRIOR_TERM,
     )

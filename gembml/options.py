@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -109,7 +110,10 @@ _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: 
 def _of_kind(value: Any, kind: Any) -> bool:
     """Whether a value is of a field's type; a scalar array is the number that it holds."""
     if kind is float and isinstance(value, (jax.Array, np.ndarray)):
-        return value.ndim == 0 and np.issubdtype(value.dtype, np.number)
+        real = (jnp.floating, jnp.integer)
+        return value.ndim == 0 and any(jnp.issubdtype(value.dtype, kind) for kind in real)
+    if kind is bool:
+        return isinstance(value, (bool, np.bool_))
     if kind in (int, float):
         number = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, number) and not isinstance(value, bool)

@@ -28,28 +28,38 @@ class SupervisedTask(NamedTuple):
     query: Data
 
 
+def _of_one_shape(prediction: jax.Array, y: jax.Array) -> None:
+    if prediction.shape != y.shape:
+        raise OptionError(
+            f"Targets must have the shape of the network's predictions, {prediction.shape}, not "
+            f"{y.shape}, or they would be broadcast."
+        )
+
+
 def gaussian_log_likelihood(noise_std: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """``(prediction, y)`` -> sum over the data of log N(y | prediction, noise_std^2)."""
-    return lambda prediction, y: jnp.sum(distrax.Normal(prediction, noise_std).log_prob(y))
+    """``(prediction, y)`` -> sum over the data of log N(y | prediction, noise_std^2).
+
+    Raises (when called):
+      OptionError: if ``y`` has another shape than ``prediction``.
+    """
+
+    def log_likelihood(prediction: jax.Array, y: jax.Array) -> jax.Array:
+        _of_one_shape(prediction, y)
+        return jnp.sum(distrax.Normal(prediction, noise_std).log_prob(y))
+
+    return log_likelihood
 
 
 def negative_mean_squared_error(prediction: jax.Array, y: jax.Array) -> jax.Array:
     """The likelihood of the paper's appendix C.4.1: -log P(D | theta) is the mean squared error.
 
     It is the Gaussian one with noise variance K / 2 for K data, up to a constant.
+
+    Raises:
+      OptionError: if ``y`` has another shape than ``prediction``.
     """
+    _of_one_shape(prediction, y)
     return -jnp.mean((prediction - y) ** 2)
-
-
-def _check_shapes(inputs: jax.Array, predictions: jax.Array, targets: jax.Array) -> None:
-    """Refuse targets that would be broadcast against predictions; whole numbers may be labels."""
-    shape = predictions.shape
-    classes = jnp.issubdtype(targets.dtype, jnp.integer) and shape[-1] > 1
-    if targets.shape != shape and not (classes and targets.shape == shape[:-1]):
-        raise OptionError(
-            f"Targets for inputs of shape {inputs.shape} must have shape {shape}, that of the "
-            f"network's predictions{f', or {shape[:-1]}' * classes}, not {targets.shape}."
-        )
 
 
 def supervised(
@@ -62,8 +72,7 @@ def supervised(
     """The problem of fitting ``network`` to tasks that are :class:`SupervisedTask` of points.
 
     Args:
-      network: a flax module from ``x [K, ...]`` to predictions ``[K, ...]``. Targets have their
-        shape or, if they are whole numbers and so may be labels, all of it but the last axis.
+      network: a flax module from ``x [K, ...]`` to predictions ``[K, ...]``.
       example: an input that fixes the shapes, ``[K, ...]``; its number K is of no account.
       log_likelihood: ``(predictions, targets)`` -> a scalar.
       sample_outputs: the network's local reparameterisation, if it has one:
@@ -72,34 +81,27 @@ def supervised(
         identity, for Laplace approximations; for N(y | prediction, s^2) prediction / s.
 
     Raises (the problem's likelihoods):
-      OptionError: for inputs of another shape than ``example``, and for targets of another than
-        the predictions, both before anything is broadcast.
+      OptionError: if a task's inputs have another number of axes than ``example``.
     """
 
-    def check_inputs(x: jax.Array) -> None:
-        if x.shape[1:] != example.shape[1:] or not x.ndim:
-            needed = ", ".join(["points", *map(str, example.shape[1:])])
+    def checked(x: jax.Array) -> jax.Array:
+        axes, needed = getattr(x, "ndim", None), getattr(example, "ndim", None)
+        if axes != needed:
             raise OptionError(
-                f"A task's inputs must have shape [{needed}], as the example has, and not {x.shape}"
-                "; before it a batch of tasks has an axis of tasks."
+                f"A task's inputs must have {needed} axes, as the example has, the first of them "
+                f"that of points, and have {axes}; a batch of tasks has one more, before it."
             )
-
-    def log_likelihood_of(params: Params, data: Points) -> jax.Array:
-        check_inputs(data.x)
-        predictions = outputs(network, params, data.x)
-        _check_shapes(data.x, predictions, data.y)
-        return log_likelihood(predictions, data.y)
+        return x
 
     def local_log_likelihood(key: Key, weights: Gaussian, data: Points) -> jax.Array:
         assert sample_outputs is not None
-        check_inputs(data.x)
-        predictions = sample_outputs(key, weights, data.x)
-        _check_shapes(data.x, predictions, data.y)
-        return log_likelihood(predictions, data.y)
+        return log_likelihood(sample_outputs(key, weights, checked(data.x)), data.y)
 
     return Problem(
         init=lambda key: network.init(key, example),
-        log_likelihood=log_likelihood_of,
+        log_likelihood=lambda params, data: log_likelihood(
+            outputs(network, params, checked(data.x)), data.y
+        ),
         support=lambda key, task, params: task.support,
         query=lambda key, task, params: task.query,
         local_log_likelihood=local_log_likelihood if sample_outputs else None,

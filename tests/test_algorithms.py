@@ -156,6 +156,11 @@ def test_an_unknown_algorithm_is_refused_with_the_names():
         make_learner("mamba", toy.problem(), LearnerConfig(), 1)
 
 
+def test_a_run_of_no_meta_steps_is_refused():
+    with pytest.raises(OptionError, match="num_meta_steps must be at least 1, not 0"):
+        make_learner("maml", toy.problem(), toy.CONFIGS["maml"], 0)
+
+
 def test_an_odd_number_of_samples_in_pairs_is_refused():
     with pytest.raises(OptionError, match="must be even"):
         learner_of("gem_bml", num_samples=3, antithetic=True)

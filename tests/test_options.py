@@ -46,6 +46,11 @@ def test_a_number_is_taken_if_and_only_if_it_lies_in_the_range(value):
         ("closed", True, "config.closed must be a whole number, not True."),
         ("opened", "0.1", "config.opened must be a number, not '0.1'."),
         ("opened", np.ones(2), "config.opened must be a number, not array([1., 1.])."),
+        (
+            "opened",
+            jnp.ones((), complex),
+            "config.opened must be a number, not Array(1.+0.j, dtype=complex64).",
+        ),
         ("switch", "no", "config.switch must be True or False, not 'no'."),
     ],
 )
@@ -55,7 +60,7 @@ def test_the_refusal_names_the_option_and_what_is_allowed(field, value, message)
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("number", [1, np.float32(1), np.ones(()), jnp.ones(())])
+@pytest.mark.parametrize("number", [1, np.float32(1), np.ones(()), jnp.ones((), jnp.bfloat16)])
 def test_a_number_is_one_whatever_holds_it(number):
     assert Config(opened=number).opened == 1
 

@@ -22,7 +22,7 @@ class Estimator(NamedTuple):
     name: str
     differentiates: bool
     """Whether through the inner loop, whose optimizer then must have a derivative and whose steps
-    are all kept in memory; if not, from values alone."""
+    are all kept in memory."""
 
 
 class Algorithm(NamedTuple):
@@ -36,4 +36,5 @@ class Algorithm(NamedTuple):
     """``L1`` = log P(D^tr u D^val | Theta), ``L2`` = log P(D^val | D^tr, Theta), or a name."""
     reference: str
     query_loop: bool = False
-    """Whether an inner loop on the query set follows that on the support set."""
+    """Whether an inner loop on the query set follows that on the support set (that of Amortized BML
+    with ``config.amortized_posterior=all`` only)."""

@@ -102,7 +102,7 @@ def gem(
 
     with g = ``family.gem_gradient(prior, .)``. Nothing is differentiated through the inner loop.
 
-    An inference whose KL has a weight w other than 1 has as its optimum the posterior of the
+    An inference whose KL has a weight w > 0 other than 1 has as its optimum the posterior of the
     likelihood P(D | theta)^(1/w), and L1 and L2 then are of that likelihood: log of the integral of
     P(D | theta)^(1/w) P(theta | Theta), and the difference of two such. Of Gaussian noise s it is
     that of noise sqrt(w) s.

@@ -29,6 +29,7 @@ def assert_refused(finished: Finished, sentence: str) -> None:
         (["--algorithm=bmaml", "--preset=paper"], "prints no numbers for bmaml"),
         ([MAML, "--config.num_particles=3"], "only with posterior family particles"),
         ([MAML, "--config.cg_steps=3"], "only with algorithm imaml"),
+        ([MAML, "--config.query_steps=3"], "kl_chaser or reptile, and here it is maml"),
         (["--setting=easy"], "--setting must be one of default, challenging"),
         (["--preset=best"], "--preset must be one of tuned, paper"),
         (["--nonsense=1"], "'nonsense'"),

@@ -16,6 +16,18 @@ def test_the_tables_of_results_md_are_those_of_the_stored_results(tmp_path):
     assert replaced(text, report, "experiments/results") == text
 
 
+def test_the_benchmark_is_that_of_the_first_directory_that_has_one(tmp_path):
+    empty, first, second, output = (tmp_path / name for name in ("empty", "first", "second", "out"))
+    for directory in (empty, first, second, output):
+        directory.mkdir()
+    for directory in (first, second, output):
+        (directory / "benchmark.json").write_text(directory.name, encoding="utf-8")
+    bring_benchmark([str(empty), str(output)], output)
+    assert (output / "benchmark.json").read_text(encoding="utf-8") == "out"
+    bring_benchmark([str(empty), str(first), str(second)], output)
+    assert (output / "benchmark.json").read_text(encoding="utf-8") == "first"
+
+
 def test_only_what_stands_between_the_markers_is_replaced():
     text = f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n"
     expected = f"Before.\n{BEGIN}\n![new](figures/a.png)\n{END}\nAfter.\n"

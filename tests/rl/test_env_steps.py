@@ -36,6 +36,7 @@ def rows() -> list[tuple[str, dict[str, object]]]:
         ("maml", {"inner_steps": 2}),
         ("maml", {"tasks_at_once": 1} | TRPO),
         ("amortized_bml", {"amortized_posterior": "all", "query_steps": 3}),
+        ("elbo_difference", {"query_steps": 2}),
     ],
 )
 def test_a_meta_step_takes_the_environment_steps_that_it_is_said_to_take(algorithm, options):
@@ -47,7 +48,9 @@ def test_a_meta_step_takes_the_environment_steps_that_it_is_said_to_take(algorit
         jax.debug.callback(lambda _: calls.append(HORIZON), jax.random.key_data(key))
         return environment.reset(key, goal)
 
-    config = dataclasses.replace(navigation_preset("tuned", algorithm), **(SMALL | options))
+    # The one without a preset takes PMAML's.
+    preset = navigation_preset("tuned", "pmaml" if algorithm == "elbo_difference" else algorithm)
+    config = dataclasses.replace(preset, **(SMALL | options))
     setting = Setting(environment._replace(reset=reset), independent(uniform_goal))
     experiment = make_experiment(algorithm, config, setting, 1)
     key = jax.random.key(0)
