@@ -71,11 +71,11 @@ def override(config: Config, algorithm: str) -> Config:
     choices |= {"algorithm": algorithm, "posterior family": row.family}
     choices["query loop"] = "present" if row.query_loop else "absent"
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        needed = has_effect(field, choices)
-        if field.name in given and needed and needed.startswith("query loop"):
+        needed = has_effect(field, choices) if field.name in given else None
+        if needed and needed.startswith("query loop"):  # say who has one
             *names, last = (name for name, row in ALGORITHMS.items() if row.query_loop)
             needed = f"algorithm {', '.join(names)} or {last}, and here it is {algorithm}"
-        if field.name in given and needed:
+        if needed:
             raise OptionError(f"--config.{field.name} has an effect only with {needed}.")
     return config
 

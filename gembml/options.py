@@ -110,8 +110,8 @@ _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: 
 def _of_kind(value: Any, kind: Any) -> bool:
     """Whether a value is of a field's type; a scalar array is the number that it holds."""
     if kind is float and isinstance(value, (jax.Array, np.ndarray)):
-        real = (jnp.floating, jnp.integer)
-        return value.ndim == 0 and any(jnp.issubdtype(value.dtype, kind) for kind in real)
+        real = any(jnp.issubdtype(value.dtype, dtype) for dtype in (jnp.floating, jnp.integer))
+        return value.ndim == 0 and real
     if kind is bool:
         return isinstance(value, (bool, np.bool_))
     if kind in (int, float):

@@ -29,9 +29,7 @@ def elbo_gradient(
     """The gradient in Theta of a lower bound, through every inner step (Section 3.2, appendix B.4).
 
     With lambda_tr and lambda_all of :func:`~gembml.meta_gradients.gem.sequential_posteriors`,
-    E_l(D) = E_{theta ~ l} log P(D | theta), D = D^tr u D^val, and w the ``kl_weight`` (what follows
-    are bounds for w of at least 1; for 0 < w < 1, of w times the log evidence of
-    P(D | theta)^(1/w)), they are
+    E_l(D) = E_{theta ~ l} log P(D | theta), D = D^tr u D^val, and w the ``kl_weight``, they are
 
     * ``"L1"``:            E_{lambda_all}(D) - w KL(lambda_all || Theta), of log P(D | Theta);
     * ``"support"``:       E_{lambda_tr}(D) - w KL(lambda_tr || Theta), the same evidence bounded
@@ -40,6 +38,9 @@ def elbo_gradient(
     * ``"L2_difference"``: the bound "L1" minus E_{lambda_tr}(D^tr) - w KL(lambda_tr || Theta), the
       paper's L2 = L(D^tr u D^val) - L(D^tr), which it names as a third column and does not run
       with this estimator (with Gradient-EM it is GEM-BML+). As a difference of bounds it is none.
+
+    All but the last are lower bounds for w of at least 1; for 0 < w < 1 they are bounds of w times
+    the same log probability with the likelihood P(D | theta)^(1/w).
 
     Memory grows with the steps of both posteriors. ``log_hyperprior`` is added to the bound.
 
