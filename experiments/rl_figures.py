@@ -72,15 +72,14 @@ def returns_against_updates(
         levels = [value for value in references.values() if not isinstance(value, dict)]
         margin = 0.5 * (highest - lowest) or 1.0
         # Nor may the interval of two seeds, which is many times their distance, flatten the rest.
-        if max([highest, *levels]) < 0 and lowest < 10 * highest:
+        top = max([highest, *levels])
+        if top < 0 and lowest < 10 * highest:
             # Losses that fall to a tenth and less: as a logarithm, or the last would look alike.
-            best = max([highest, *levels])
-            axes.set_yscale("symlog", linthresh=-0.1 * best, subs=(3,))
-            axes.set_ylim(2 * lowest, 0.5 * best)
+            axes.set_yscale("symlog", linthresh=-0.1 * top, subs=(3,))
+            axes.set_ylim(2 * lowest, 0.5 * top)
             axes.yaxis.set_major_formatter(_number)
             axes.yaxis.set_minor_formatter(_number)
         else:
-            top = max([highest, *levels])
             curves = [value for value in references.values() if isinstance(value, dict)]
             below = min((min(curve.values()) for curve in curves), default=lowest)
             # The untrained policy is shown if that leaves the others two fifths of the height.
