@@ -25,19 +25,12 @@ import numpy as np
 import optax
 
 from experiments import style
+from experiments.navigation_prior import navigation_prior
 from experiments.output_directory import make_directory
 from experiments.provenance import provenance
 from experiments.report_tables import table
-from experiments.rl_experiment import (
-    TEST_SEED,
-    Experiment,
-    Setting,
-    held_out,
-    independent,
-    make_experiment,
-)
+from experiments.rl_experiment import TEST_SEED, Experiment, held_out
 from experiments.rl_presets import NavigationConfig
-from experiments.trained_run import read_run, trained_prior
 from experiments.widened import widened
 from gembml.base import Key, Params, Task
 from gembml.builders import inner_optimizer
@@ -46,7 +39,6 @@ from gembml.gaussian import Gaussian
 from gembml.rl import BASELINES, Experience, Rollouts, roll_out
 from gembml.rl.problem import experience
 from gembml.rl.rollouts import log_prob
-from gembml.tasks.navigation import GOALS, navigation
 from gembml.training import write_json
 
 MULTIPLIERS = (0.0, 0.5, 1.0, 2.0)
@@ -173,19 +165,11 @@ def main(argv: list[str]) -> None:
     directory = pathlib.Path(command_line.given("run", _RUN.value, "a finished run's"))
     tasks = command_line.in_range("tasks", _TASKS.value, 2, 1_000_000)
     episodes = command_line.whole_numbers("episodes", _EPISODES.value, 1)
-    about, config = read_run(
+    about, config, experiment, prior = navigation_prior(
         directory,
-        "navigation",
-        NavigationConfig,
-        lambda about, config: (
-            about["algorithm"].startswith("gem_bml")
-            and config.inner_optimizer not in ("natural_gradient", "trpo")
-        ),
-        "a navigation run of gem_bml or gem_bml_plus with one of optax's inner optimizers",
+        lambda config: config.inner_optimizer not in ("natural_gradient", "trpo"),
+        " with one of optax's inner optimizers",
     )
-    setting = Setting(navigation(config.reward, config.horizon), independent(GOALS[config.goals]))
-    experiment = make_experiment(about["algorithm"], config, setting, about["meta_steps"])
-    prior = trained_prior(directory, about["meta_steps"], experiment.learner)
     output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))
     rows = study(experiment, config, prior, episodes, tasks)
     print(report(rows))

@@ -89,6 +89,9 @@ commands | while read -r program name seed flags; do
 done | xargs -P "$jobs" -I{} sh -c "$python -m {}" || failed=1
 "$python" -m experiments.exploration_study --run=runs/rl/navigation/gem_bml_plus/seed_0 \
   --tasks=100 --workdir=runs/rl/exploration_study || failed=1
+"$python" -m experiments.spread_study --workdir=runs/rl/spread_study \
+  --run=runs/rl/navigation/gem_bml_plus/seed_0 --run=runs/rl/navigation/gem_bml_plus/seed_1 \
+  --run=runs/rl/navigation/gem_bml_plus/seed_2 || failed=1
 "$python" -m experiments.benchmark_rl --cpu_devices=2 --devices=2 --workdir=runs/rl/benchmark || failed=1
 "$python" -m experiments.benchmark_rl --environment=half_cheetah --backend=spring --timing=rllab \
   --config.meta_batch=8 --config.tasks_at_once=8 --workdir=runs/rl/benchmark_half_cheetah || failed=1
@@ -96,7 +99,7 @@ for results in runs/rl/*/*/seed_*/results.json runs/rl/*/*.json; do
   mkdir -p "experiments/results/rl/$(dirname "${results#runs/rl/}")"
   cp "$results" "experiments/results/rl/${results#runs/rl/}"
 done
-cp runs/rl/exploration_study/exploration_study.png experiments/results/
+cp runs/rl/*_study/*_study.png experiments/results/
 cp runs/rl/navigation/gem_bml_plus/seed_1/trajectories.png \
   experiments/results/navigation_trajectories.png
 cp runs/rl/half_cheetah/gem_bml_plus/seed_0/film_strip.png \

@@ -135,9 +135,10 @@ Adapt = Callable[[Distribution, Key, Task], Distribution]
 """``(prior, key, task)`` -> the posteriors after 0, 1, ... ``test_steps`` updates."""
 
 
-def _adaptation(
+def adaptation(
     algorithm: str, config: RLConfig, setting: Setting
 ) -> tuple[Adapt, Policy, MetaLearner]:
+    """How a test task's posteriors are found, the policy, and the learner with its samples."""
     policy, problem = _problem(config, setting, config.test_rollouts)
     learner = make_learner(algorithm, problem, config, 1)
 
@@ -159,7 +160,7 @@ def evaluator(
     as are validated on, serves all calls: physics takes minutes to compile.
     """
     config = config.on_this_device()
-    adapt, policy, learner = _adaptation(algorithm, config, setting)
+    adapt, policy, learner = adaptation(algorithm, config, setting)
     environment, number = setting.environment, config.test_rollouts
 
     def judge(key: Key, posterior: Distribution, task: Task) -> Returns:
@@ -222,7 +223,7 @@ def adapted_policies(
     ``choose`` takes all test tasks and returns the numbers of those that are wanted.
     """
     config = config.on_this_device()
-    adapt, policy, _ = _adaptation(algorithm, config, setting)
+    adapt, policy, _ = adaptation(algorithm, config, setting)
     keys, tasks = held_out(setting, TEST_SEED, config.test_tasks)
     chosen = jnp.array(choose(tasks))
     keys, tasks = jax.tree.map(lambda leaf: leaf[chosen], (keys, tasks))

@@ -29,6 +29,7 @@ _CONFIGS = {
     "half_cheetah": "HalfCheetahConfig",
     "tradeoffs": "FewShotConfig",
     "exploration_study": None,
+    "spread_study": None,
 }
 
 

@@ -6,8 +6,10 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+from experiments.regret_signs import correlations
 from experiments.report_inputs import find_results
 from experiments.report_rl import reinforcement_learning
 from gembml.training import read_metrics
@@ -124,6 +126,45 @@ def test_an_exploration_study_of_it_compares_weights_drawn_with_the_mean(
     assert base["more_than_mean"] == 0
     assert all(row["more_than_mean"] != 0 for row in drawn)
     assert (tmp_path / "exploration_study.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def spread_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Runs the study of adapted returns."""
+    with Programs(tmp_path_factory.mktemp("programs"), "spread_study") as server:
+        yield server
+
+
+def test_a_spread_study_has_a_row_for_each_run_and_number_of_updates(spread_study, whole, tmp_path):
+    finished = spread_study.run(f"--run={whole}", "--tasks=4", f"--workdir={tmp_path}")
+    assert finished.code == 0, finished.stderr
+    study = json.loads((tmp_path / "spread_study.json").read_text())
+    assert study["runs"] == [json.loads((whole / "run.json").read_text())]
+    rows = study["rows"]
+    updates = study["runs"][0]["config"]["test_steps"]
+    assert [(row["run"], row["updates"]) for row in rows] == [
+        (0, number) for number in range(1, updates + 1)
+    ]
+    for sign in ("drawn_std", "action_std", "low_return"):
+        assert all(-1 <= row[sign] <= 1 for row in rows)
+    assert (tmp_path / "spread_study.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_spread_study_tells_a_sign_of_the_regret_from_none():
+    generator = np.random.default_rng(0)
+    tasks, episodes = 300, 50
+    regret = generator.uniform(1, 2, (tasks, 1, 1))
+    noise = generator.normal(size=(3, tasks, 2, episodes))
+    best = np.zeros(tasks)
+    # Drawn policies spread as the regret is large; episodes of the mean do not.
+    (row,) = correlations(best, -regret + 0.1 * noise[0], 0.1 * noise[1], regret * noise[2])
+    assert row["updates"] == 1
+    assert row["regret"] == pytest.approx(1.5, abs=0.05)
+    assert row["drawn_std"] > 0.8
+    # Three standard deviations of a rank correlation of nothing.
+    assert abs(row["action_std"]) < 3 / tasks**0.5
+    assert abs(row["low_return"]) < 3 / tasks**0.5
+    assert row["action_std_ci95"] == pytest.approx(1.96 / tasks**0.5, rel=0.2)
 
 
 def test_a_study_of_what_is_no_finished_run_is_refused(exploration_study, whole, tmp_path):
