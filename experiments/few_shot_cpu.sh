@@ -4,7 +4,7 @@
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
 # JOBS runs go on side by side, one core each (default 2). Runs live in runs/few_shot_cpu and go on
-# where they stopped. Training took about ten hours of one core in all; tests, 20-way GEM-BML+'s of
+# where they stopped. Training took about twelve hours of one core in all; tests, 20-way GEM-BML+'s of
 # over half an hour each, and figures come on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,7 +43,12 @@ commands() {
   for algorithm in gem_bml_plus maml; do
     echo "5_way_1_shot_smooth $algorithm 0 --preset=smooth --meta_steps=10000" \
       "--config.evaluate_every=10000"
+    echo "5_way_1_shot_alphabet_smooth $algorithm 0 --preset=smooth --split=alphabet" \
+      "--meta_steps=10000 --config.evaluate_every=10000"
+    echo "5_way_5_shot_smooth $algorithm 0 --preset=smooth --shots=5 --meta_steps=10000" \
+      "--config.evaluate_every=10000"
   done
+  echo "5_way_5_shot fomaml 0 --shots=5 --meta_steps=10000 --config.evaluate_every=10000"
   echo "5_way_1_shot_smooth gem_bml_plus 1 --preset=smooth --meta_steps=10000" \
     "--config.evaluate_every=10000"
   # Next to no variance: what the noise is worth, and what the second pass.

@@ -45,14 +45,18 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     """Rank correlation with the regret against updates, by sign; a point for each run."""
-    with style.figure(path, 4.6, 3.0) as figure:
+    middle = max(row["run"] for row in rows) / 2
+    with style.figure(path, 5.6, 2.8) as figure:
         axes = figure.subplots()
         axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         for place, (name, colour, marker) in enumerate(
             zip(SIGNS, style.SEQUENCE, "os^", strict=False)
         ):
             axes.errorbar(
-                [row["updates"] + 0.12 * (place - 1) + 0.03 * row["run"] for row in rows],
+                [
+                    row["updates"] + 0.14 * (place - 1) + 0.03 * (row["run"] - middle)
+                    for row in rows
+                ],
                 [row[name] for row in rows],
                 [row[f"{name}_ci95"] for row in rows],
                 color=colour,
@@ -64,7 +68,7 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
         axes.set_xticks(sorted({row["updates"] for row in rows}))
         axes.set_xlabel("updates")
         axes.set_ylabel("rank correlation with regret")
-        figure.legend(loc="outside upper center", fontsize=7, ncols=3)
+        figure.legend(loc="outside right upper", fontsize=7)
 
 
 _RUN = flags.DEFINE_multi_string("run", [], "work directory of a finished navigation run")
