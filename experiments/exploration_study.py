@@ -168,7 +168,7 @@ def main(argv: list[str]) -> None:
     about, config, experiment, prior = navigation_prior(
         directory,
         lambda config: config.inner_optimizer not in ("natural_gradient", "trpo"),
-        " with one of optax's inner optimizers",
+        "one of optax's inner optimizers",
     )
     output = make_directory("workdir", command_line.given("workdir", _WORKDIR.value))
     rows = study(experiment, config, prior, episodes, tasks)

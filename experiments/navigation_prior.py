@@ -23,21 +23,21 @@ class NavigationPrior(NamedTuple):
 
 def navigation_prior(
     directory: pathlib.Path,
-    suits: Callable[[NavigationConfig], bool] = lambda config: True,
-    also: str = "",
+    suits: Callable[[NavigationConfig], bool],
+    wanted: str,
 ) -> NavigationPrior:
     """The prior at the end of the run of ``gem_bml`` or ``gem_bml_plus`` in a directory.
 
     Raises:
       InputError: as :func:`read_run` and :func:`trained_prior`; or ``suits`` refuses the run's
-        config, and ``also`` says what it wants.
+        config, and ``wanted`` says what it takes.
     """
     about, config = read_run(
         directory,
         "navigation",
         NavigationConfig,
         lambda about, config: about["algorithm"].startswith("gem_bml") and suits(config),
-        f"a navigation run of gem_bml or gem_bml_plus{also}",
+        f"a navigation run of gem_bml or gem_bml_plus with {wanted}",
     )
     setting = Setting(navigation(config.reward, config.horizon), independent(GOALS[config.goals]))
     experiment = make_experiment(about["algorithm"], config, setting, about["meta_steps"])

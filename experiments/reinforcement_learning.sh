@@ -59,9 +59,11 @@ commands() {
   # The surrogate whose second derivative keeps MAML from learning.
   echo "half_cheetah maml_log_prob 0 --algorithm=maml --meta_steps=200 $reduced" \
     "--config.surrogate=log_prob --config.inner_learning_rate=0.05"
-  for algorithm in gem_bml_plus maml; do
-    echo "half_cheetah_velocity $algorithm 0 --algorithm=$algorithm --meta_steps=300" \
-      "--task=velocity $small --config.validation_tasks=8"
+  for seed in 0 1 2; do
+    for algorithm in gem_bml_plus maml; do
+      echo "half_cheetah_velocity $algorithm $seed --algorithm=$algorithm --meta_steps=300" \
+        "--task=velocity $small --config.validation_tasks=8"
+    done
   done
   # Oracles: a policy for each goal alone.
   local alone="--config.meta_batch=2 --config.tasks_at_once=2"
@@ -99,7 +101,9 @@ for results in runs/rl/*/*/seed_*/results.json runs/rl/*/*.json; do
   mkdir -p "experiments/results/rl/$(dirname "${results#runs/rl/}")"
   cp "$results" "experiments/results/rl/${results#runs/rl/}"
 done
-cp runs/rl/*_study/*_study.png experiments/results/
+for figure in runs/rl/*_study/*_study.png; do
+  [ ! -f "$figure" ] || cp "$figure" experiments/results/
+done
 cp runs/rl/navigation/gem_bml_plus/seed_1/trajectories.png \
   experiments/results/navigation_trajectories.png
 cp runs/rl/half_cheetah/gem_bml_plus/seed_0/film_strip.png \

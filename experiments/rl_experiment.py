@@ -150,6 +150,16 @@ def adaptation(
     return adapt, policy, learner
 
 
+def drawn_returns(
+    key: Key, environment: Environment, policy: Policy, weights: Params, task: Task
+) -> jax.Array:
+    """The return of one episode of each of many policies: leaves ``[n, ...]`` -> ``[n]``."""
+    keys = jax.random.split(key, len(jax.tree.leaves(weights)[0]))
+    return jax.vmap(lambda k, w: roll_out(k, environment, policy, w, task, 1).returns[0])(
+        keys, weights
+    )
+
+
 def evaluator(
     algorithm: str, config: RLConfig, setting: Setting
 ) -> Callable[[Distribution, int, int], Returns]:
@@ -169,9 +179,7 @@ def evaluator(
         if ALGORITHMS[algorithm].family != "gaussian":
             return Returns(jnp.mean(of_mean), None)
         weights = learner.sample(draw_key, posterior, number)
-        drawn = jax.vmap(lambda k, p: roll_out(k, environment, policy, p, task, 1).returns[0])(
-            jax.random.split(drawn_key, number), weights
-        )
+        drawn = drawn_returns(drawn_key, environment, policy, weights, task)
         return Returns(jnp.mean(of_mean), drawn)
 
     def one_task(prior: Distribution, key: Key, task: Task) -> Returns:

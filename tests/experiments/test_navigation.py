@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.regret_signs import correlations
+from experiments.regret_signs import AdaptedReturns, correlations
 from experiments.report_inputs import find_results
 from experiments.report_rl import reinforcement_learning
 from gembml.training import read_metrics
@@ -136,7 +136,7 @@ def spread_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]
 
 
 def test_a_spread_study_has_a_row_for_each_run_and_number_of_updates(spread_study, whole, tmp_path):
-    finished = spread_study.run(f"--run={whole}", "--tasks=4", f"--workdir={tmp_path}")
+    finished = spread_study.run(f"--run={whole}", "--tasks=20", f"--workdir={tmp_path}")
     assert finished.code == 0, finished.stderr
     study = json.loads((tmp_path / "spread_study.json").read_text())
     assert study["runs"] == [json.loads((whole / "run.json").read_text())]
@@ -147,6 +147,7 @@ def test_a_spread_study_has_a_row_for_each_run_and_number_of_updates(spread_stud
     ]
     for sign in ("drawn_std", "action_std", "low_return"):
         assert all(-1 <= row[sign] <= 1 for row in rows)
+        assert all(0 <= row[f"{sign}_ci95"] < 1 for row in rows)  # and not NaN
     assert (tmp_path / "spread_study.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -154,10 +155,11 @@ def test_a_spread_study_tells_a_sign_of_the_regret_from_none():
     generator = np.random.default_rng(0)
     tasks, episodes = 300, 50
     regret = generator.uniform(1, 2, (tasks, 1, 1))
-    noise = generator.normal(size=(3, tasks, 2, episodes))
+    noise = generator.normal(size=(3, tasks, 1, episodes))
     best = np.zeros(tasks)
     # Drawn policies spread as the regret is large; episodes of the mean do not.
-    (row,) = correlations(best, -regret + 0.1 * noise[0], 0.1 * noise[1], regret * noise[2])
+    adapted = AdaptedReturns(-regret + 0.1 * noise[0], 0.1 * noise[1], regret * noise[2])
+    (row,) = correlations(best, adapted)
     assert row["updates"] == 1
     assert row["regret"] == pytest.approx(1.5, abs=0.05)
     assert row["drawn_std"] > 0.8
@@ -165,9 +167,12 @@ def test_a_spread_study_tells_a_sign_of_the_regret_from_none():
     assert abs(row["action_std"]) < 3 / tasks**0.5
     assert abs(row["low_return"]) < 3 / tasks**0.5
     assert row["action_std_ci95"] == pytest.approx(1.96 / tasks**0.5, rel=0.2)
+    assert row["action_std_more"] < -5 * row["action_std_more_ci95"] < 0
 
 
-def test_a_study_of_what_is_no_finished_run_is_refused(exploration_study, whole, tmp_path):
+@pytest.mark.parametrize("study", ["exploration_study", "spread_study"])
+def test_a_study_of_what_is_no_finished_run_is_refused(request, study, whole, tmp_path):
+    program = request.getfixturevalue(study)
     about = json.loads((whole / "run.json").read_text())
     runs = {
         "unfinished": about,
@@ -185,12 +190,26 @@ def test_a_study_of_what_is_no_finished_run_is_refused(exploration_study, whole,
         (tmp_path / "renamed", "is of a version with other options"),
         (tmp_path / "unknown", "has an option of an older version: config.goals must be"),
     ):
-        finished = exploration_study.run(f"--run={run}", f"--workdir={tmp_path / 'study'}")
+        finished = program.run(f"--run={run}", f"--workdir={tmp_path / 'study'}")
         assert finished.code == 2
         assert finished.stderr.startswith("error: ")
         assert str(run) in finished.stderr
         assert sentence in finished.stderr
         assert finished.stderr.count("\n") == 1
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_spread_study_refuses_runs_and_tasks_that_it_cannot_compare(
+    spread_study, whole, tmp_path
+):
+    for options, sentence in (
+        ((), "--run"),
+        ((f"--run={whole}", "--tasks=19"), "tasks must be at least 20"),
+        ((f"--run={whole}", f"--run={whole}/."), "--run must name each run once"),
+    ):
+        finished = spread_study.run(*options, f"--workdir={tmp_path / 'study'}")
+        assert (finished.code, finished.stderr.count("\n")) == (2, 1)
+        assert sentence in finished.stderr
     assert not (tmp_path / "study").exists()
 
 
