@@ -4,7 +4,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from experiments import style
 
@@ -30,8 +30,9 @@ def learning_curve(rows: list[dict[str, float]], path: pathlib.Path) -> None:
             label = f"{number} adaptation step{'' if number == '1' else 's'}"
             axes.plot(steps, [row[name] for row in rows], color=colour, label=label)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("meta-steps")
         axes.set_ylabel("validation MSE")
@@ -52,7 +53,7 @@ def error_against_steps(results: dict[str, Any], path: pathlib.Path) -> None:
         axes.fill_between(steps, mse - half, mse + half, color=colour, alpha=0.2, linewidth=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("adaptation steps")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_ylabel("test MSE")
         axes.set_title(f"{results['setting']} setting, {results['meta_steps']:,} meta-steps")
         axes.legend()
