@@ -4,8 +4,8 @@
 #   GEMBML_DATA_DIR=DIR experiments/few_shot_cpu.sh [JOBS]
 #
 # JOBS runs go on side by side, one core each (default 2). Runs live in runs/few_shot_cpu and go on
-# where they stopped. Training took about twelve hours of one core in all; tests, 20-way GEM-BML+'s of
-# over half an hour each, and figures come on top.
+# where they stopped. Training took about twelve hours of one core in all; tests, 20-way GEM-BML+'s
+# of over half an hour each, and figures come on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${1:-2}

@@ -66,7 +66,7 @@ def returns(trained: NavigationPrior, num_tasks: int) -> tuple[np.ndarray, Adapt
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's; 0 where a sign is constant, which tells nothing."""
+    """Spearman's; 0 where one of the two is constant, which tells nothing."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     return float(np.asarray(spearmanr(a, b))[0])

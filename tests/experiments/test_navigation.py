@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -202,8 +203,18 @@ def test_a_study_of_what_is_no_finished_run_is_refused(request, study, whole, tm
 def test_a_spread_study_refuses_runs_and_tasks_that_it_cannot_compare(
     spread_study, whole, tmp_path
 ):
+    about = json.loads((whole / "run.json").read_text())
+    for name, changed in (
+        ("squared", {"reward": "squared_distance"}),
+        ("one", {"test_rollouts": 1}),
+    ):
+        shutil.copytree(whole, tmp_path / name)
+        other = about | {"config": about["config"] | changed}
+        (tmp_path / name / "run.json").write_text(json.dumps(other))
     for options, sentence in (
         ((), "--run"),
+        ((f"--run={tmp_path / 'one'}",), "config.test_rollouts of at least 2"),
+        ((f"--run={whole}", f"--run={tmp_path / 'squared'}"), "the same config.reward"),
         ((f"--run={whole}", "--tasks=19"), "tasks must be at least 20"),
         ((f"--run={whole}", f"--run={whole}/."), "--run must name each run once"),
     ):
